@@ -1,0 +1,81 @@
+//! Where an installation keeps its files. One value, made once, so that no other
+//! room spells a path.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of an OSSEC or Wazuh installation, `/var/ossec` unless told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    /// Where OSSEC and Wazuh install themselves.
+    pub const DEFAULT: &'static str = "/var/ossec";
+
+    /// The installation at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration of the original: says when, never what at most.
+    #[must_use]
+    pub fn ossec_conf(&self) -> PathBuf {
+        self.path.join("etc/ossec.conf")
+    }
+
+    /// Names, executables and timeouts, as the manager hands them out.
+    #[must_use]
+    pub fn ar_conf(&self) -> PathBuf {
+        self.path.join("etc/shared/ar.conf")
+    }
+
+    /// Links and components, side by side.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.path.join("active-response/bin")
+    }
+
+    /// Where `active-responses.log` is.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
+    /// All that Retort trusts or remembers: `root:root`, 0700.
+    #[must_use]
+    pub fn own(&self) -> PathBuf {
+        self.path.join("retort")
+    }
+
+    /// What responses may do at most.
+    #[must_use]
+    pub fn grants(&self) -> PathBuf {
+        self.own().join("retort.toml")
+    }
+
+    /// What was done, and how it is undone.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.own().join("journal.db")
+    }
+
+    /// Compiled components.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.own().join("cache")
+    }
+
+    /// What `install` replaced, byte for byte.
+    #[must_use]
+    pub fn replaced(&self) -> PathBuf {
+        self.own().join("replaced")
+    }
+}

@@ -1,1 +1,43 @@
+//! Retort runs the active responses of OSSEC and Wazuh as sealed WebAssembly
+//! components.
+//!
+//! # Layout, from top to bottom; an import never points up
+//!
+//! - [`cli`]: arguments, output, exit codes.
+//! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts.
+//! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome.
+//! - [`decide`], [`registry`], [`undo`]: questions that need no guest.
+//! - [`vessel`]: wasmtime, and nothing of it outside.
+//! - [`effect`], [`backend`], [`journal`]: what may change the world, and the
+//!   memory of it.
+//! - [`alert`], [`message`], [`conf`], [`event`], [`limits`], [`address`], [`root`]:
+//!   values and parsers.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod address;
+pub mod alert;
+pub mod backend;
+pub mod conf;
+pub mod decide;
+pub mod effect;
+pub mod event;
+pub mod journal;
+pub mod limits;
+pub mod message;
+pub mod registry;
+pub mod report;
+pub mod respond;
+pub mod root;
+pub mod sweep;
+pub mod undo;
+pub mod vessel;

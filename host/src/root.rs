@@ -67,6 +67,12 @@ impl Root {
         self.own().join("journal.db")
     }
 
+    /// Held while journal and kernel change together.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.own().join("lock")
+    }
+
     /// Compiled components.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

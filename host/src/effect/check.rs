@@ -2,6 +2,7 @@
 //! whatever passes has still to pass the protect list.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -44,7 +45,7 @@ pub fn block(
     action: Action,
     grant: Option<&FirewallGrant>,
     srcip: Option<IpAddr>,
-    protect: impl FnOnce() -> Result<ProtectList, Refusal>,
+    protect: impl FnOnce() -> Result<Arc<ProtectList>, Refusal>,
 ) -> Result<IpNet, Refusal> {
     if action == Action::Delete {
         return Err(Refusal::denied("a response can only release during delete"));

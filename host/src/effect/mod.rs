@@ -7,7 +7,10 @@
 
 pub mod broker;
 pub mod check;
+mod clothes;
+pub mod desk;
 pub mod helper;
+mod hold;
 pub mod protect;
 pub mod surroundings;
 
@@ -91,6 +94,17 @@ pub enum Kind {
     Unavailable,
     /// Tried, and went wrong.
     Failed,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// A refused effect.

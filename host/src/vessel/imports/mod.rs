@@ -15,6 +15,8 @@ use crate::conf::grants::Response;
 use crate::effect::desk::Session;
 use crate::effect::{Answer, Effect, Kind, Refusal};
 
+pub(super) use firewall::contract_address;
+pub use log::Level;
 pub(super) use log::Lines;
 
 pub(super) mod bindings {

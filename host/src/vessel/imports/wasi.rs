@@ -20,7 +20,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     io::poll::add_to_linker::<State, HasIo>(linker, |s| &mut s.table)?;
     io::streams::add_to_linker::<State, HasIo>(linker, |s| &mut s.table)?;
     cli::environment::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::exit::add_to_linker::<State, WasiCli>(linker, &cli::exit::LinkOptions::default(), State::cli)?;
+    cli::exit::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::stdin::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::stdout::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::stderr::add_to_linker::<State, WasiCli>(linker, State::cli)?;

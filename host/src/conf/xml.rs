@@ -1,0 +1,161 @@
+//! A tree of `ossec.conf`, read as OSSEC reads it: no entity is ever expanded,
+//! content is not trimmed, `\<` is text. With caps on everything.
+
+use std::path::Path;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::{OSSEC_CONF, Problem, position};
+
+/// OSSEC's own limit for names and content.
+const LONGEST_TEXT: usize = 8192;
+
+/// Real files have five levels.
+const DEEPEST: usize = 64;
+
+/// Real files have some hundred elements.
+const MOST_ELEMENTS: usize = 100_000;
+
+/// Stands for the `<` of `\<` while quick-xml reads. Not a character of XML, so a
+/// file that holds it is refused.
+const ESCAPED: char = '\u{1}';
+
+/// An element, its content untouched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Element {
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) children: Vec<Element>,
+}
+
+impl Element {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    pub(super) fn problem(&self, file: &Path, number: Option<u16>, what: String) -> Problem {
+        Problem {
+            file: file.to_owned(),
+            line: self.line,
+            column: self.column,
+            number,
+            what,
+            fix: None,
+        }
+    }
+}
+
+/// The roots of the file, in order.
+pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Problem>> {
+    let wrong = |at: usize, what: String| {
+        let (line, column) = position(bytes, at);
+        let file = file.to_owned();
+        Box::new(Problem { file, line, column, number: Some(1226), what, fix: None })
+    };
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > OSSEC_CONF {
+        return Err(wrong(0, format!("the file is larger than {} MiB", OSSEC_CONF >> 20)));
+    }
+    if let Some(at) = bytes.iter().position(|b| matches!(b, 0 | 1)) {
+        return Err(wrong(at, "a control character, which XML does not allow".into()));
+    }
+    // Byte for byte where the file is UTF-8; a stray byte moves its column alone.
+    let text = mask(&String::from_utf8_lossy(bytes));
+    let bytes = text.as_bytes();
+    let wrong = |at: usize, what: String| {
+        let (line, column) = position(bytes, at);
+        let file = file.to_owned();
+        Box::new(Problem { file, line, column, number: Some(1226), what, fix: None })
+    };
+    let mut reader = Reader::from_str(&text);
+    // OSSEC allows `--` in comments, so nothing is checked there; closing tags are.
+    reader.config_mut().check_end_names = true;
+    let mut open: Vec<Element> = vec![Element::default()];
+    let mut elements = 0_usize;
+    loop {
+        let at = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
+        let event = reader.read_event().map_err(|e| {
+            let at = usize::try_from(reader.error_position()).unwrap_or(at);
+            wrong(at, format!("this is no XML: {e}"))
+        })?;
+        match event {
+            Event::Start(tag) | Event::Empty(tag) if tag.name().as_ref().len() > LONGEST_TEXT => {
+                return Err(wrong(at, "String overflow: a name of more than 8192 bytes".into()));
+            }
+            Event::Start(tag) => {
+                elements = elements.saturating_add(1);
+                if open.len() > DEEPEST {
+                    return Err(wrong(at, format!("elements are nested deeper than {DEEPEST}")));
+                }
+                open.push(element(bytes, tag.name().as_ref(), at));
+            }
+            Event::Empty(tag) => {
+                elements = elements.saturating_add(1);
+                let child = element(bytes, tag.name().as_ref(), at);
+                if let Some(parent) = open.last_mut() {
+                    parent.children.push(child);
+                }
+            }
+            Event::End(_) => {
+                let closed = if open.len() > 1 { open.pop() } else { None };
+                if let (Some(closed), Some(parent)) = (closed, open.last_mut()) {
+                    parent.children.push(closed);
+                }
+            }
+            Event::Text(text) => append(&mut open, &text),
+            Event::CData(text) => append(&mut open, &text),
+            Event::GeneralRef(name) => {
+                append(&mut open, "&");
+                append(&mut open, &name);
+                append(&mut open, ";");
+            }
+            Event::DocType(_) => {
+                return Err(wrong(at, "a document type declaration: entities are never expanded".into()));
+            }
+            Event::Eof => break,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+        }
+        if open.last().is_some_and(|element| element.text.len() >= LONGEST_TEXT) && open.len() > 1 {
+            return Err(wrong(at, "String overflow: content of 8192 bytes or more".into()));
+        }
+        if elements > MOST_ELEMENTS {
+            return Err(wrong(at, format!("more than {MOST_ELEMENTS} elements")));
+        }
+    }
+    match open.as_slice() {
+        [_] => Ok(open.pop().map(|top| top.children).unwrap_or_default()),
+        _ => {
+            let left = open.last().cloned().unwrap_or_default();
+            let mut problem = left.problem(file, Some(1226), format!("Element '{}' not closed", left.name));
+            problem.fix = Some(format!("</{}>", left.name));
+            Err(Box::new(problem))
+        }
+    }
+}
+
+fn element(bytes: &[u8], name: &str, at: usize) -> Element {
+    let (line, column) = position(bytes, at);
+    Element { name: name.to_owned(), line, column, ..Element::default() }
+}
+
+fn append(open: &mut [Element], text: &str) {
+    let Some(element) = open.last_mut() else { return };
+    // What stands outside the roots is ignored, as OSSEC does.
+    if element.text.len() < LONGEST_TEXT {
+        element.text.extend(text.chars().map(|c| if c == ESCAPED { '<' } else { c }));
+    }
+}
+
+/// `\<` hidden from the XML reader, byte for byte, so that positions stay true.
+fn mask(text: &str) -> String {
+    let mut escaped = false;
+    text.chars()
+        .map(|c| {
+            let masked = if escaped && c == '<' { ESCAPED } else { c };
+            escaped = c == '\\';
+            masked
+        })
+        .collect()
+}

@@ -1,0 +1,355 @@
+//! The broker: the one place that changes the world. It holds the grants itself,
+//! believes nobody, writes down what it is about to do, does it, and reads back
+//! what the kernel made of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::desk::{Reply, Run, Word};
+use super::protect::{Entry, ProtectList};
+use super::surroundings::Surroundings;
+use super::{Answer, Done, Effect, Record, Refusal, check, helper};
+use crate::address;
+use crate::backend::nftables::Nftables;
+use crate::backend::{self, Backend};
+use crate::conf::ar;
+use crate::conf::grants::{BackendName, Grants, Mode, Protected, Response};
+use crate::conf::ossec::Server;
+use crate::conf::white_list::WhiteList;
+use crate::journal::{self, Invocation, Journal, Lock, Now};
+use crate::root::Root;
+
+/// How long a protect list stays true without being read again. Longer than a
+/// burst of alerts, shorter than anyone needs to change an address and notice.
+const PROTECT_FOR: Duration = Duration::from_secs(1);
+
+/// What the broker has to know of the installation.
+#[derive(Debug)]
+pub struct World {
+    /// The installation.
+    pub root: Root,
+    /// What responses may do at most.
+    pub grants: Grants,
+    /// The white list of `ossec.conf`.
+    pub white_list: WhiteList,
+    /// The managers of `ossec.conf`.
+    pub servers: Vec<Server>,
+    /// What `ar.conf` says of timeouts.
+    pub ar: Vec<ar::Entry>,
+    /// The program that supervises detached helpers.
+    pub retort: PathBuf,
+    /// How long the lock, the journal or the kernel may each keep us waiting.
+    pub budget: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Broker {
+    pub(super) world: World,
+    journal: Option<Journal>,
+    backends: BTreeMap<BackendName, Backend>,
+    protect: Option<(Instant, Arc<ProtectList>)>,
+    runs: BTreeMap<u64, Open>,
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+struct Open {
+    context: Arc<Context>,
+    records: Vec<Record>,
+}
+
+/// What does not change during a run.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) run: Run,
+    pub(super) grants: Response,
+    pub(super) observes: bool,
+    pub(super) deadline: Instant,
+    /// The run in the journal; none where the journal does not answer.
+    pub(super) journaled: Option<i64>,
+}
+
+impl Broker {
+    /// A broker for that installation. Nothing is opened yet.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self {
+            world,
+            journal: None,
+            backends: BTreeMap::new(),
+            protect: None,
+            runs: BTreeMap::new(),
+        }
+    }
+
+    /// Does what it is told, as far as that is granted.
+    pub fn hear(&mut self, word: Word) -> Reply {
+        match word {
+            Word::Begin { id, run } => {
+                self.begin(id, *run);
+                Reply::Records(Vec::new())
+            }
+            Word::Perform { id, effect } => Reply::Answer(self.perform(id, effect)),
+            Word::Release { id } => Reply::Records(self.of_run(id, Self::release_all)),
+            Word::Renew { id } => Reply::Records(self.of_run(id, Self::renew_all)),
+            Word::Finish { id, verdict, used } => Reply::Records(self.finish(id, &verdict, used)),
+        }
+    }
+
+    fn begin(&mut self, id: u64, run: Run) {
+        let grants = self.world.grants.response(&run.response);
+        let mode = grants.mode.unwrap_or(self.world.grants.mode);
+        let invocation = Invocation {
+            response: run.response.clone(),
+            digest: run.digest.clone(),
+            dialect: run.dialect,
+            event: run.event.clone(),
+            key: run.key.clone(),
+            owner: run.owner.clone(),
+            dry_run: run.dry_run || mode == Mode::Observe,
+        };
+        let journaled = now()
+            .and_then(|now| self.journal()?.begin(&now, &invocation).map_err(trouble))
+            .ok();
+        let deadline = Instant::now();
+        let context = Context {
+            observes: run.dry_run || mode == Mode::Observe,
+            deadline: deadline.checked_add(run.left).unwrap_or(deadline),
+            grants,
+            journaled,
+            run,
+        };
+        self.runs.insert(id, Open { context: Arc::new(context), records: Vec::new() });
+    }
+
+    fn perform(&mut self, id: u64, effect: Effect) -> Answer {
+        let Some(context) = self.runs.get(&id).map(|open| Arc::clone(&open.context)) else {
+            return Err(Refusal::unavailable("this run is over"));
+        };
+        let answer = match &effect {
+            Effect::Block { network } => self.block(&context, *network),
+            Effect::Unblock { network } => self.unblock(&context, *network),
+            Effect::IsBlocked { network } => self.is_blocked(&context, *network),
+            Effect::Run { helper } => self.run_helper(&context, helper),
+        };
+        if let Some(open) = self.runs.get_mut(&id) {
+            open.records.push(Record { effect, answer: answer.clone() });
+        }
+        answer
+    }
+
+    fn of_run(&mut self, id: u64, work: fn(&mut Self, &Context) -> Vec<Record>) -> Vec<Record> {
+        let Some(context) = self.runs.get(&id).map(|open| Arc::clone(&open.context)) else {
+            return Vec::new();
+        };
+        let records = work(self, &context);
+        if let Some(open) = self.runs.get_mut(&id) {
+            open.records.extend(records.iter().cloned());
+        }
+        records
+    }
+
+    fn finish(&mut self, id: u64, verdict: &str, used: serde_json::Value) -> Vec<Record> {
+        let Some(open) = self.runs.remove(&id) else { return Vec::new() };
+        if let Some(run) = open.context.journaled {
+            let told = serde_json::json!({ "used": used, "records": open.records });
+            let finished = now()
+                .and_then(|now| self.journal()?.finish(&now, run, verdict, &told).map_err(trouble));
+            // The effects are journaled one by one; this is the closing remark.
+            drop(finished);
+        }
+        open.records
+    }
+
+    fn is_blocked(&mut self, context: &Context, asked: IpNet) -> Answer {
+        let network = check::look(asked, context.grants.firewall.as_ref(), context.run.event.srcip)?;
+        let name = self.backend_of(&context.grants);
+        let blocked = if self.backend(name)?.has_timeouts() {
+            self.backend(name)?.look(network.addr()).map_err(kernel)?.is_some()
+        } else {
+            let holds = self.journal()?.holds_on(network.addr(), &name.to_string());
+            !holds.map_err(trouble)?.is_empty()
+        };
+        Ok(Done::IsBlocked { blocked })
+    }
+
+    fn run_helper(&mut self, context: &Context, name: &str) -> Answer {
+        check::helper_name(name)?;
+        let granted = context
+            .grants
+            .process
+            .get(name)
+            .ok_or_else(|| Refusal::denied(format!("no helper `{name}` is granted")))?;
+        let action = context.run.event.action;
+        if !granted.on.contains(&action) {
+            return Err(Refusal::denied(format!("the helper `{name}` is not granted on {action}")));
+        }
+        let argv = helper::arguments(granted, &context.run.event)?;
+        if context.observes {
+            return Ok(Done::Observed);
+        }
+        let run = context.journaled.ok_or_else(|| {
+            Refusal::unavailable("the journal does not answer; a helper is not started without it")
+        })?;
+        let started = self
+            .journal()?
+            .helper_intent(&now()?, run, name, &argv)
+            .map_err(trouble)?;
+        let answer = if granted.detached {
+            helper::detach(granted, &argv, &self.world.retort)
+        } else {
+            let left = context.deadline.saturating_duration_since(Instant::now());
+            helper::run(granted, &argv, left)
+        };
+        let outcome = match &answer {
+            Ok(Done::Exited { code }) => format!("exit code {code}"),
+            Ok(_) => "started".to_owned(),
+            Err(refusal) => refusal.reason.clone(),
+        };
+        self.journal()?.helper_done(&now()?, started, &outcome).map_err(trouble)?;
+        answer
+    }
+
+    /// The addresses that are never blocked, as they are now.
+    ///
+    /// # Errors
+    /// `unavailable` when the kernel does not say what this host's addresses are:
+    /// then nothing is blocked.
+    pub fn protect_list(&mut self) -> Result<Arc<ProtectList>, Refusal> {
+        if let Some((read, list)) = &self.protect
+            && read.elapsed() < PROTECT_FOR
+        {
+            return Ok(Arc::clone(list));
+        }
+        let surroundings = Surroundings::read(self.world.budget).map_err(|e| {
+            Refusal::unavailable(format!("can't tell what has to be protected: {e}"))
+        })?;
+        let list = Arc::new(ProtectList::new(
+            surroundings,
+            self.entries(),
+            self.world.grants.firewall.nat64.clone(),
+            self.world.white_list.clone(),
+        ));
+        self.protect = Some((Instant::now(), Arc::clone(&list)));
+        Ok(list)
+    }
+
+    fn entries(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut names = Vec::new();
+        for protected in &self.world.grants.firewall.protect {
+            match protected {
+                Protected::Network(network) => entries.push(Entry {
+                    network: *network,
+                    why: format!("retort.toml protects {network}"),
+                }),
+                Protected::Name(name) => names.push((name.clone(), "retort.toml protects")),
+            }
+        }
+        for server in &self.world.servers {
+            match server {
+                Server::Ip(ip) => {
+                    entries.push(Entry { network: address::host(*ip), why: format!("the manager {ip}") });
+                }
+                Server::Name(name) => names.push((name.clone(), "the manager")),
+            }
+        }
+        names.extend(self.world.white_list.names().iter().map(|n| (n.clone(), "the white list has")));
+        for (name, why) in names {
+            let known = self.journal().ok().and_then(|j| j.addresses_of(&name).ok());
+            entries.extend(known.unwrap_or_default().into_iter().map(|ip| Entry {
+                network: address::host(ip),
+                why: format!("{why} {name}"),
+            }));
+        }
+        entries
+    }
+
+    /// Every name that has to be protected: the caller resolves them where waiting
+    /// for DNS is allowed, and hands them to [`Broker::remember`].
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let protect = self.world.grants.firewall.protect.iter().filter_map(|p| match p {
+            Protected::Name(name) => Some(name.clone()),
+            Protected::Network(_) => None,
+        });
+        let servers = self.world.servers.iter().filter_map(|s| match s {
+            Server::Name(name) => Some(name.clone()),
+            Server::Ip(_) => None,
+        });
+        protect.chain(servers).chain(self.world.white_list.names().iter().cloned()).collect()
+    }
+
+    /// Keeps what a name stands for.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn remember(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> Result<(), Refusal> {
+        self.protect = None;
+        self.journal()?.remember_name(&now()?, name, addresses).map_err(trouble)
+    }
+
+    /// The journal, opened when it is first needed.
+    ///
+    /// # Errors
+    /// `unavailable`, with the reason and what mends it.
+    pub fn journal(&mut self) -> Result<&mut Journal, Refusal> {
+        if self.journal.is_none() {
+            self.journal =
+                Some(Journal::open(&self.world.root.journal(), self.world.budget).map_err(trouble)?);
+        }
+        self.journal.as_mut().ok_or_else(|| Refusal::unavailable("the journal is closed"))
+    }
+
+    /// The lock that makes journal and kernel change together.
+    pub(super) fn lock(&self) -> Result<Lock, Refusal> {
+        journal::lock(&self.world.root.lock(), self.world.budget).map_err(trouble)
+    }
+
+    pub(super) fn backend_of(&self, grants: &Response) -> BackendName {
+        grants
+            .firewall
+            .as_ref()
+            .and_then(|firewall| firewall.backend)
+            .unwrap_or(self.world.grants.firewall.backend)
+    }
+
+    /// The backend of that name, opened when it is first needed.
+    ///
+    /// # Errors
+    /// `unavailable`, with the reason.
+    pub fn backend(&mut self, name: BackendName) -> Result<&mut Backend, Refusal> {
+        if !self.backends.contains_key(&name) {
+            let backend = match name {
+                BackendName::Record => Backend::Record,
+                BackendName::Nftables => Backend::Nftables(
+                    Nftables::open(self.world.root.path(), self.world.budget).map_err(kernel)?,
+                ),
+            };
+            self.backends.insert(name, backend);
+        }
+        self.backends.get_mut(&name).ok_or_else(|| Refusal::unavailable("no such backend"))
+    }
+}
+
+/// The clocks.
+pub(super) fn now() -> Result<Now, Refusal> {
+    Now::read().map_err(|e| Refusal::unavailable(format!("can't read the clock: {e}")))
+}
+
+/// A journal error as a refusal.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
+pub(super) fn trouble(error: journal::Error) -> Refusal {
+    Refusal::unavailable(error.to_string())
+}
+
+/// A backend error as a refusal.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
+pub(super) fn kernel(error: backend::Error) -> Refusal {
+    Refusal::failed(error.to_string())
+}

@@ -1,0 +1,289 @@
+//! The broker's work on holds: take one, give one up, give up all. An address is
+//! in the kernel while any hold on it exists, until the last of their deadlines.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::broker::{Broker, Context, kernel, now, trouble};
+use super::{Answer, Done, Effect, Record, Refusal, check};
+use crate::address;
+use crate::backend::Element;
+use crate::conf::ar::{self, Longest};
+use crate::conf::grants::BackendName;
+use crate::journal::{Hold, Intent, Lock, State};
+
+/// A block above the budget: long enough to slow an attacker down, short enough
+/// to do no lasting harm where the alerts were made up.
+const RATIONED: Duration = Duration::from_secs(60);
+
+/// A block that no journal knows of: the kernel alone will lift it.
+const UNJOURNALED: Duration = Duration::from_secs(600);
+
+/// What budgets count in.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What stands in the journal before an address goes into the kernel.
+struct Intended {
+    hold: i64,
+    renewed: bool,
+    warning: Option<String>,
+    /// Held until the journal says done.
+    _lock: Lock,
+}
+
+impl Broker {
+    pub(super) fn block(&mut self, context: &Context, asked: IpNet) -> Answer {
+        let grant = context.grants.firewall.as_ref();
+        let network = check::block(
+            asked,
+            context.run.event.action,
+            grant,
+            context.run.event.srcip,
+            || self.protect_list(),
+        )?;
+        if context.observes {
+            return Ok(Done::Observed);
+        }
+        let address = network.addr();
+        let name = self.backend_of(&context.grants);
+        match self.intend(context, address, name) {
+            Ok(intended) => self.carry_out(&intended, address, name),
+            Err(trouble) => self.block_unjournaled(address, name, &trouble),
+        }
+    }
+
+    fn intend(
+        &mut self,
+        context: &Context,
+        address: IpAddr,
+        name: BackendName,
+    ) -> Result<Intended, Refusal> {
+        let run = context
+            .journaled
+            .ok_or_else(|| Refusal::unavailable("the journal did not answer when the run began"))?;
+        let lock = self.lock()?;
+        let now = now()?;
+        let (mut lasts, orphan_lasts) = self.lasts(context);
+        let global = self.world.grants.firewall.per_minute;
+        let own = context.grants.firewall.as_ref().map_or(0, |grant| grant.per_minute);
+        let journal = self.journal()?;
+        let (response, key) = (&context.run.response, &context.run.key);
+        let held = journal
+            .hold_of(response, key, address, &name.to_string())
+            .map_err(trouble)?
+            .is_some();
+        let mut warning = None;
+        if !held {
+            let of_response = journal.recent_blocks(&now, Some(response), MINUTE).map_err(trouble)?;
+            let of_all = journal.recent_blocks(&now, None, MINUTE).map_err(trouble)?;
+            if of_response >= own || of_all >= global {
+                lasts = lasts.min(RATIONED);
+                warning = Some(format!(
+                    "over budget ({of_response} of {own} blocks a minute for {response}, {of_all} of {global} in all): blocked for {} only",
+                    humantime::format_duration(lasts)
+                ));
+            }
+        }
+        let intent = Intent { address, backend: name.to_string(), lasts, orphan_lasts };
+        let intended = journal.intend(&now, run, &intent).map_err(trouble)?;
+        Ok(Intended { hold: intended.hold, renewed: intended.renewed, warning, _lock: lock })
+    }
+
+    /// How long a hold lasts, and how long after its start it lasts when the execd
+    /// that asked for it is gone.
+    fn lasts(&self, context: &Context) -> (Duration, Option<Duration>) {
+        let longest = self.world.grants.firewall.longest;
+        if context.run.owner.is_some() {
+            let orphan = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
+                Longest::After(timeout) => timeout.min(longest),
+                Longest::NotNamed | Longest::Forever => longest,
+            };
+            return (longest, Some(orphan));
+        }
+        let asked = context.run.event.timeout.filter(|seconds| *seconds > 0);
+        (asked.map_or(longest, |s| Duration::from_secs(s.into()).min(longest)), None)
+    }
+
+    fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
+        match self.set(address, name) {
+            Ok(expires_in) => {
+                let noted = now()
+                    .and_then(|now| self.journal()?.done(&now, intended.hold, expires_in).map_err(trouble));
+                let unnoted = noted.err().map(|e| format!("blocked, but the journal could not note it: {}", e.reason));
+                Ok(Done::Blocked {
+                    expires_in,
+                    renewed: intended.renewed,
+                    warning: intended.warning.clone().or(unnoted),
+                })
+            }
+            Err(refusal) => {
+                let noted = now().and_then(|now| {
+                    self.journal()?.failed(&now, intended.hold, &refusal.reason).map_err(trouble)
+                });
+                // Where even that can't be noted the intent stays open, and the sweep finds it.
+                drop(noted);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Makes the kernel's element what the journal's holds say, and reads it back.
+    fn set(&mut self, address: IpAddr, name: BackendName) -> Result<Option<Duration>, Refusal> {
+        let now = now()?;
+        let holds = self.journal()?.holds_on(address, &name.to_string()).map_err(trouble)?;
+        let left = holds
+            .iter()
+            .filter(|hold| hold.state != State::Releasing)
+            .map(|hold| hold.left(&now))
+            .max()
+            .unwrap_or_default();
+        let backend = self.backend(name)?;
+        if left.is_zero() {
+            backend.remove(&[address]).map_err(kernel)?;
+            return Ok(None);
+        }
+        backend.set(&[Element { address, timeout: left }]).map_err(kernel)?;
+        if !backend.has_timeouts() {
+            return Ok(Some(left));
+        }
+        match backend.look(address).map_err(kernel)? {
+            Some(seen) => Ok(seen.expires_in),
+            None => Err(Refusal::failed(format!("the kernel took {address} and has it not"))),
+        }
+    }
+
+    /// An attacker who fills the disk does not switch the response off; but what
+    /// nothing would undo is not done.
+    fn block_unjournaled(&mut self, address: IpAddr, name: BackendName, why: &Refusal) -> Answer {
+        let backend = self.backend(name)?;
+        if !backend.has_timeouts() {
+            return Err(Refusal::unavailable(format!("nothing was done: {}", why.reason)));
+        }
+        let before = backend.look(address).map_err(kernel)?;
+        let expires_in = match before.map(|seen| seen.expires_in) {
+            Some(None) => None,
+            Some(Some(left)) if left >= UNJOURNALED => Some(left),
+            _ => {
+                backend.set(&[Element { address, timeout: UNJOURNALED }]).map_err(kernel)?;
+                let seen = backend.look(address).map_err(kernel)?;
+                seen.ok_or_else(|| Refusal::failed(format!("the kernel took {address} and has it not")))?
+                    .expires_in
+            }
+        };
+        Ok(Done::Blocked {
+            expires_in,
+            renewed: before.is_some(),
+            warning: Some(format!("blocked without the journal, by the kernel's clock alone: {}", why.reason)),
+        })
+    }
+
+    pub(super) fn unblock(&mut self, context: &Context, asked: IpNet) -> Answer {
+        let network = check::release(asked, context.grants.firewall.as_ref())?;
+        if context.observes {
+            return Ok(Done::Observed);
+        }
+        let _lock = self.lock()?;
+        let name = self.backend_of(&context.grants);
+        let (response, key) = (&context.run.response, &context.run.key);
+        let hold = self
+            .journal()?
+            .hold_of(response, key, network.addr(), &name.to_string())
+            .map_err(trouble)?;
+        match hold {
+            None => Ok(Done::Unblocked { holds: 0 }),
+            Some(hold) => {
+                self.give_up(&hold, name, "the response")?;
+                Ok(Done::Unblocked { holds: 1 })
+            }
+        }
+    }
+
+    /// The host's own release: every hold of the run's response and key.
+    pub(super) fn release_all(&mut self, context: &Context) -> Vec<Record> {
+        if context.observes {
+            return Vec::new();
+        }
+        let holds = self
+            .journal()
+            .and_then(|journal| journal.holds_of(&context.run.response, &context.run.key).map_err(trouble));
+        match holds {
+            Ok(holds) => holds.iter().map(|hold| self.release(hold, "the host, on delete")).collect(),
+            Err(refusal) => lost(context, refusal),
+        }
+    }
+
+    /// The same block was asked for again: its deadlines start anew.
+    pub(super) fn renew_all(&mut self, context: &Context) -> Vec<Record> {
+        if context.observes {
+            return Vec::new();
+        }
+        let (lasts, _) = self.lasts(context);
+        let renewed = self.lock().and_then(|lock| {
+            let now = now()?;
+            let (response, key) = (&context.run.response, &context.run.key);
+            let holds = self.journal()?.renew(&now, response, key, lasts).map_err(trouble)?;
+            Ok((lock, holds))
+        });
+        let (_lock, holds) = match renewed {
+            Ok(renewed) => renewed,
+            Err(refusal) => return lost(context, refusal),
+        };
+        holds
+            .iter()
+            .map(|hold| {
+                let answer = backend_named(&hold.backend)
+                    .and_then(|name| self.set(hold.address, name))
+                    .map(|expires_in| Done::Blocked { expires_in, renewed: true, warning: None });
+                Record { effect: Effect::Block { network: address::host(hold.address) }, answer }
+            })
+            .collect()
+    }
+
+    /// Gives up one hold, whoever took it; the record says what became of it.
+    pub fn release(&mut self, hold: &Hold, who: &str) -> Record {
+        let answer = self
+            .lock()
+            .and_then(|_lock| self.give_up(hold, backend_named(&hold.backend)?, who))
+            .map(|()| Done::Unblocked { holds: 1 });
+        Record { effect: Effect::Unblock { network: address::host(hold.address) }, answer }
+    }
+
+    /// Whether the firewall has what an interrupted run intended; then it counts as
+    /// done.
+    ///
+    /// # Errors
+    /// When journal or firewall do not answer.
+    pub fn confirm(&mut self, hold: &Hold) -> Result<bool, Refusal> {
+        let _lock = self.lock()?;
+        let backend = self.backend(backend_named(&hold.backend)?)?;
+        let Some(seen) = backend.look(hold.address).map_err(kernel)? else { return Ok(false) };
+        self.journal()?.done(&now()?, hold.id, seen.expires_in).map_err(trouble)?;
+        Ok(true)
+    }
+
+    fn give_up(&mut self, hold: &Hold, name: BackendName, who: &str) -> Result<(), Refusal> {
+        let now = now()?;
+        self.journal()?.releasing(&now, hold.id).map_err(trouble)?;
+        self.set(hold.address, name)?;
+        self.journal()?.released(&now, hold.id, who).map_err(trouble)
+    }
+}
+
+/// The backend that a hold was taken in.
+fn backend_named(name: &str) -> Result<BackendName, Refusal> {
+    [BackendName::Nftables, BackendName::Record]
+        .into_iter()
+        .find(|backend| backend.to_string() == name)
+        .ok_or_else(|| Refusal::unavailable(format!("this version has no backend `{name}`")))
+}
+
+/// A release or renewal that could not even look up what it is about.
+fn lost(context: &Context, refusal: Refusal) -> Vec<Record> {
+    let network = context.run.event.srcip.map(address::host);
+    network
+        .map(|network| Record { effect: Effect::Unblock { network }, answer: Err(refusal) })
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! The memory of every effect: written before it, completed after it, closed by
+//! its undo. SQLite in WAL mode with `synchronous=FULL`: what a call wrote is on
+//! the disk when it returns.
+//!
+//! A *run* is one invocation; a *hold* is one response's claim on an address. The
+//! same claim asked for again is the same hold, with a new deadline.
+
+mod history;
+mod hold;
+mod lock;
+mod now;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use history::{Effected, Past};
+pub use hold::{Hold, Intended, Intent, State};
+pub use lock::{Lock, lock};
+pub use now::{Now, Owner};
+
+use crate::event::{Dialect, Event};
+
+/// One run, as it is remembered.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The response's name.
+    pub response: String,
+    /// The component's SHA-256, as hex.
+    pub digest: String,
+    /// Who spoke.
+    pub dialect: Dialect,
+    /// The masked event.
+    pub event: Event,
+    /// With the response's name: what `add` and `delete` of one block share.
+    pub key: String,
+    /// The execd that will send the delete.
+    pub owner: Option<Owner>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Why the journal did not do it. Each case names what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Someone else has it.
+    #[error("{}: it was locked for longer than {}; another run holds it: `retort blocks list` shows what is open", path.display(), humantime::format_duration(*budget))]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        budget: Duration,
+    },
+    /// No room.
+    #[error("{}: the disk is full; make room, then run `retort sweep`", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not to be written.
+    #[error("{}: it can't be written ({what}); mount the file system read-write and give the folder back to root", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's or the system's words.
+        what: String,
+    },
+    /// No journal, or a broken one.
+    #[error("{path}: it is no journal ({what}); move it away with `mv {path} {path}.broken`, then run `retort sweep`", path = path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Written by a later version.
+    #[error("{}: it was written by a later version of retort (layout {found}, this one knows {known}); install that version again", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The layout in the file.
+        found: i64,
+        /// The layout of this program.
+        known: i64,
+    },
+    /// There is none yet.
+    #[error("{}: there is no journal yet", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("{}: {what}", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's or the system's words.
+        what: String,
+    },
+}
+
+/// The journal, open.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+    path: PathBuf,
+    busy: Duration,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, and makes it where there is none. No call waits
+    /// longer than `busy` for another process.
+    ///
+    /// # Errors
+    /// See [`Error`]. A link is not followed.
+    pub fn open(path: &Path, busy: Duration) -> Result<Self, Error> {
+        plain(path)?;
+        create(path)?;
+        let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::prepare(&journal)?;
+        Ok(journal)
+    }
+
+    /// Opens the journal for reading alone.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is none.
+    pub fn open_read_only(path: &Path, busy: Duration) -> Result<Self, Error> {
+        plain(path)?;
+        if !path.exists() {
+            return Err(Error::Missing { path: path.to_owned() });
+        }
+        let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::known(&journal)?;
+        Ok(journal)
+    }
+
+    fn connect(path: &Path, busy: Duration, access: OpenFlags) -> Result<Self, Error> {
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|e| wrong(path, busy, e))?;
+        let journal = Self { connection, path: path.to_owned(), busy };
+        journal.connection.busy_timeout(busy).map_err(|e| journal.wrong(e))?;
+        Ok(journal)
+    }
+
+    /// One transaction: all of it is on the disk when this returns, or nothing.
+    fn write<T>(
+        &mut self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let (path, busy) = (self.path.clone(), self.busy);
+        let run = || {
+            // Immediate: a lock that is taken late can't be waited for.
+            let transaction = self
+                .connection
+                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|e| wrong(&path, busy, e))
+    }
+
+    fn wrong(&self, error: rusqlite::Error) -> Error {
+        wrong(&self.path, self.busy, error)
+    }
+}
+
+/// SQLite creates files with the umask; the journal is root's alone from its first
+/// byte.
+fn create(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(io_error(path, &e)),
+    }
+}
+
+fn plain(path: &Path) -> Result<(), Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(Error::Corrupt {
+            path: path.to_owned(),
+            what: "it is no regular file".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn io_error(path: &Path, error: &std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    let path = path.to_owned();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Full { path },
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            Error::ReadOnly { path, what: error.to_string() }
+        }
+        _ => Error::Other { path, what: error.to_string() },
+    }
+}
+
+fn wrong(path: &Path, budget: Duration, error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let path = path.to_owned();
+    let what = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy { path, budget },
+        Some(ErrorCode::DiskFull) => Error::Full { path },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            Error::ReadOnly { path, what }
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt { path, what },
+        _ => Error::Other { path, what },
+    }
+}

@@ -1,0 +1,99 @@
+//! The tables, and the pragmas that make a commit durable.
+
+use rusqlite::OptionalExtension as _;
+
+use super::{Error, Journal};
+
+/// The layout of this version.
+const LAYOUT: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    response TEXT NOT NULL, digest TEXT NOT NULL, dialect TEXT NOT NULL,
+    event TEXT NOT NULL, key TEXT NOT NULL, owner TEXT,
+    dry INTEGER NOT NULL, began REAL NOT NULL,
+    verdict TEXT, told TEXT, ended REAL
+) STRICT;
+CREATE TABLE hold (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    response TEXT NOT NULL, key TEXT NOT NULL,
+    address TEXT NOT NULL, backend TEXT NOT NULL,
+    state TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    began_boot REAL NOT NULL, began_wall REAL NOT NULL,
+    lasts REAL NOT NULL, orphan_lasts REAL,
+    before TEXT,
+    deadline_boot REAL NOT NULL, orphan_boot REAL,
+    expires_in REAL, closed REAL, how TEXT
+) STRICT;
+CREATE UNIQUE INDEX hold_open ON hold (address, backend, response, key) WHERE closed IS NULL;
+CREATE INDEX hold_key ON hold (response, key) WHERE closed IS NULL;
+CREATE INDEX hold_due ON hold (deadline_boot) WHERE closed IS NULL;
+CREATE INDEX hold_orphan ON hold (orphan_boot) WHERE closed IS NULL AND orphan_boot IS NOT NULL;
+CREATE INDEX hold_between ON hold (state) WHERE closed IS NULL AND state <> 'done';
+CREATE INDEX hold_boot ON hold (boot_id) WHERE closed IS NULL;
+CREATE INDEX hold_run ON hold (run);
+CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
+CREATE INDEX intent_at ON intent (at);
+CREATE TABLE helper (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,
+    began REAL NOT NULL, outcome TEXT
+) STRICT;
+CREATE INDEX helper_run ON helper (run);
+CREATE TABLE name (
+    name TEXT NOT NULL, address TEXT NOT NULL, seen REAL NOT NULL,
+    PRIMARY KEY (name, address)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+";
+
+/// Sets the connection up, and makes the tables where there are none.
+pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
+    let sql = |e| journal.wrong(e);
+    let found = known(journal)?;
+    // The log stays small by itself, but no process pays for emptying it when it
+    // ends: a drop-in is short.
+    journal
+        .connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;")
+        .map_err(sql)?;
+    journal
+        .connection
+        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(sql)?;
+    if found == LAYOUT {
+        return Ok(());
+    }
+    journal
+        .connection
+        .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+        .map_err(sql)?;
+    // Several first runs at once: one of them makes the tables.
+    journal.connection.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
+    let made = known(journal).and_then(|found| {
+        if found == LAYOUT {
+            return Ok(());
+        }
+        journal.connection.execute_batch(TABLES).map_err(sql)
+    });
+    let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    journal.connection.execute_batch(end).map_err(sql)?;
+    made
+}
+
+/// The layout of the file: 0 for a new one.
+pub(super) fn known(journal: &Journal) -> Result<i64, Error> {
+    let found = journal
+        .connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .optional()
+        .map_err(|e| journal.wrong(e))?
+        .unwrap_or(0);
+    if found > LAYOUT {
+        return Err(Error::Newer { path: journal.path.clone(), found, known: LAYOUT });
+    }
+    Ok(found)
+}

@@ -1,0 +1,13 @@
+//! `logs/active-responses.log`: the original's lines, so that its rules keep firing,
+//! and one line of our own per outcome.
+//!
+//! Every line is built from typed values with control characters escaped: no text
+//! of an alert can end a line or begin another.
+
+mod line;
+mod log;
+#[cfg(test)]
+mod tests;
+
+pub use line::{Outcome, date, echo, escape, outcome_line, started, wazuh_line};
+pub use log::{Log, Refused};

@@ -1,0 +1,228 @@
+//! The pipeline: from a request to an outcome, readable from top to bottom.
+//!
+//! What happened is what the broker's records say; what the guest says about it
+//! is its verdict. The two are never mixed.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use wasmtime::Engine;
+
+use crate::conf::grants::Grants;
+use crate::conf::ossec::OssecConf;
+use crate::decide::{self, Declined, Masked};
+use crate::effect::Record;
+use crate::effect::desk::{Desk, Run};
+use crate::event::{Action, Dialect, Event, Expect, Field};
+use crate::journal::Owner;
+use crate::message::Request;
+use crate::registry::{self, Loaded, Registry};
+use crate::vessel::run::Level;
+use crate::vessel::verdict::{Used, Verdict};
+
+/// What is kept of the wall clock for the host's own last words: the journal's
+/// closing entry and the outcome line.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What the execd said to the keys of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// Go on.
+    Continue,
+    /// It has that block already, and has started its timeout anew.
+    Abort,
+}
+
+/// What one call needs besides the request.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// What responses may do at most.
+    pub grants: &'a Grants,
+    /// When they are asked for.
+    pub conf: &'a OssecConf,
+    /// Where they are.
+    pub registry: &'a Registry,
+    /// Where their effects go.
+    pub desk: &'a Desk,
+    /// What runs them.
+    pub engine: &'a Engine,
+    /// This host's own name.
+    pub hostname: &'a str,
+    /// The execd that will send the delete, where one does.
+    pub owner: Option<Owner>,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// When the wall clock of this call began.
+    pub started: Instant,
+}
+
+/// Why a request did not become a run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRun {
+    /// There is no such response, or it does not load.
+    #[error(transparent)]
+    Load(#[from] registry::Error),
+    /// The alert lacks what the command expects.
+    #[error("{0}")]
+    Declined(Declined),
+    /// The execd's answer did not come, or was none.
+    #[error("the execd did not answer to the keys of this block: {0}")]
+    NoAnswer(String),
+}
+
+/// What came of a request.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The response.
+    pub response: String,
+    /// The component's SHA-256.
+    pub digest: String,
+    /// What the guest saw.
+    pub event: Event,
+    /// What the component imports.
+    pub imports: Vec<String>,
+    /// How the guest ended; none where execd said that the block stands already.
+    pub verdict: Option<Verdict>,
+    /// What the guest used.
+    pub used: Used,
+    /// What was asked of the world, and what came of it.
+    pub records: Vec<Record>,
+    /// What the guest said.
+    pub lines: Vec<(Level, String)>,
+}
+
+impl Outcome {
+    /// Whether everything that was asked for was done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let released = |record: &Record| {
+            record.answer.is_ok() || !matches!(record.effect, crate::effect::Effect::Unblock { .. })
+        };
+        match &self.verdict {
+            None => self.records.iter().all(|record| record.answer.is_ok()),
+            Some(verdict) => verdict.is_ok() && self.records.iter().all(released),
+        }
+    }
+}
+
+/// The fields that a response sees: what its commands expect, narrowed by its
+/// grants; the grants' alone where no command is in reach.
+#[must_use]
+pub fn expects(conf: &OssecConf, executable: &str, grants: Option<&Expect>) -> Expect {
+    match (conf.expect_of(executable), grants) {
+        (Some(commands), Some(granted)) => commands.intersection(granted).copied().collect(),
+        (Some(commands), None) => commands,
+        (None, Some(granted)) => granted.clone(),
+        (None, None) => Expect::new(),
+    }
+}
+
+/// Answers one request for `executable`.
+///
+/// # Errors
+/// See [`NotRun`]: nothing was changed then.
+pub async fn respond(
+    context: &Context<'_>,
+    executable: &str,
+    request: &Request,
+    consent: impl FnOnce(&str, &[String]) -> Result<Consent, String>,
+) -> Result<Outcome, NotRun> {
+    let found = context.registry.find(executable)?;
+    let limits = context.grants.response(&found.name).limits;
+    let left = || limits.wall.saturating_sub(context.started.elapsed()).saturating_sub(LAST_WORDS);
+
+    let loaded = context.registry.load(&found, context.grants, context.engine, left())?;
+    let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
+    let masked = decide::mask(request, &expect, &loaded.grants.srcip, context.hostname)
+        .map_err(NotRun::Declined)?;
+
+    let asks = request.dialect != Dialect::Ossec && request.action == Action::Add;
+    let consent = if asks && !masked.keys.is_empty() {
+        consent(executable, &masked.keys).map_err(NotRun::NoAnswer)?
+    } else {
+        Consent::Continue
+    };
+
+    let run = run(context, executable, &loaded, request, &masked, left());
+    let session = context.desk.begin(0, run).await;
+    if consent == Consent::Abort {
+        let renewed = bounded(left(), session.renew()).await;
+        drop(renewed);
+        let records = bounded(LAST_WORDS, session.finish("abort", serde_json::Value::Null)).await;
+        return Ok(outcome(loaded, masked.event, None, Used::default(), records, Vec::new()));
+    }
+
+    let ended = loaded
+        .vessel
+        .run(&masked.event, &limits, left(), context.hostname, session.clone())
+        .await;
+    if request.action == Action::Delete {
+        drop(bounded(left().max(LAST_WORDS), session.release()).await);
+    }
+    let used = serde_json::to_value(ended.used).unwrap_or_default();
+    let records = bounded(left().max(LAST_WORDS), session.finish(ended.verdict.name(), used)).await;
+    Ok(outcome(loaded, masked.event, Some(ended.verdict), ended.used, records, ended.lines))
+}
+
+/// Waits for the broker, but not longer than there is time: it goes on without us,
+/// and the journal knows what it did.
+async fn bounded(left: Duration, records: impl Future<Output = Vec<Record>>) -> Vec<Record> {
+    tokio::time::timeout(left, records).await.unwrap_or_default()
+}
+
+fn run(
+    context: &Context<'_>,
+    executable: &str,
+    loaded: &Loaded,
+    request: &Request,
+    masked: &Masked,
+    left: Duration,
+) -> Run {
+    Run {
+        response: loaded.name.clone(),
+        digest: loaded.digest.clone(),
+        executable: executable.to_owned(),
+        dialect: request.dialect,
+        event: masked.event.clone(),
+        key: key(&masked.event),
+        owner: context.owner.clone(),
+        dry_run: context.dry_run,
+        left,
+    }
+}
+
+/// With the response's name: what `add` and `delete` of one block have in common.
+/// Every expected value counts, so that a second user is a second block.
+#[must_use]
+pub fn key(event: &Event) -> String {
+    let values: std::collections::BTreeMap<Field, String> = [
+        (Field::Srcip, event.srcip.map(|ip| ip.to_string())),
+        (Field::User, event.user.clone()),
+        (Field::Hostname, event.hostname.clone()),
+        (Field::Filename, event.filename.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(field, value)| Some((field, value?)))
+    .collect();
+    serde_json::to_string(&values).unwrap_or_default()
+}
+
+fn outcome(
+    loaded: Loaded,
+    event: Event,
+    verdict: Option<Verdict>,
+    used: Used,
+    records: Vec<Record>,
+    lines: Vec<(Level, String)>,
+) -> Outcome {
+    Outcome {
+        imports: loaded.vessel.shape().imports.clone(),
+        response: loaded.name,
+        digest: loaded.digest,
+        event,
+        verdict,
+        used,
+        records,
+        lines,
+    }
+}

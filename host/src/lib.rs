@@ -6,7 +6,7 @@
 //! - [`cli`]: arguments, output, exit codes.
 //! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts.
 //! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome.
-//! - [`decide`], [`registry`], [`undo`]: questions that need no guest.
+//! - [`decide`], [`registry`], [`undo`], [`premises`]: questions that need no guest.
 //! - [`vessel`]: wasmtime, and nothing of it outside.
 //! - [`effect`], [`backend`], [`journal`]: what may change the world, and the
 //!   memory of it.
@@ -27,13 +27,16 @@
 pub mod address;
 pub mod alert;
 pub mod backend;
+pub mod cli;
 pub mod conf;
 pub mod decide;
+pub mod dropin;
 pub mod effect;
 pub mod event;
 pub mod journal;
 pub mod limits;
 pub mod message;
+pub mod premises;
 pub mod registry;
 pub mod report;
 pub mod respond;

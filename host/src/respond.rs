@@ -10,11 +10,12 @@ use wasmtime::Engine;
 
 use crate::conf::grants::Grants;
 use crate::conf::ossec::OssecConf;
-use crate::decide::{self, Declined, Masked};
+use crate::decide::{self, Declined};
 use crate::effect::Record;
 use crate::effect::desk::{Desk, Run};
 use crate::event::{Action, Dialect, Event, Expect, Field};
 use crate::journal::Owner;
+use crate::limits::Limits;
 use crate::message::Request;
 use crate::registry::{self, Loaded, Registry};
 use crate::vessel::run::Level;
@@ -22,7 +23,7 @@ use crate::vessel::verdict::{Used, Verdict};
 
 /// What is kept of the wall clock for the host's own last words: the journal's
 /// closing entry and the outcome line.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+pub const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the execd said to the keys of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,13 @@ pub struct Context<'a> {
     pub dry_run: bool,
     /// When the wall clock of this call began.
     pub started: Instant,
+}
+
+impl Context<'_> {
+    /// What is left of the wall clock for the run, less the host's last words.
+    fn left(&self, limits: &Limits) -> Duration {
+        limits.wall.saturating_sub(self.started.elapsed()).saturating_sub(LAST_WORDS)
+    }
 }
 
 /// Why a request did not become a run.
@@ -125,70 +133,72 @@ pub async fn respond(
     context: &Context<'_>,
     executable: &str,
     request: &Request,
-    consent: impl FnOnce(&str, &[String]) -> Result<Consent, String>,
+    consent: impl FnOnce(&[String]) -> Result<Consent, String>,
 ) -> Result<Outcome, NotRun> {
+    if context.conf.disabled && request.action == Action::Add {
+        let why = "ossec.conf disables active response on this host".to_owned();
+        return Err(NotRun::Declined(Declined { field: None, why }));
+    }
     let found = context.registry.find(executable)?;
     let limits = context.grants.response(&found.name).limits;
-    let left = || limits.wall.saturating_sub(context.started.elapsed()).saturating_sub(LAST_WORDS);
-
-    let loaded = context.registry.load(&found, context.grants, context.engine, left())?;
+    let loaded = context.registry.load(&found, context.grants, context.engine, context.left(&limits))?;
     let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
     let masked = decide::mask(request, &expect, &loaded.grants.srcip, context.hostname)
         .map_err(NotRun::Declined)?;
 
     let asks = request.dialect != Dialect::Ossec && request.action == Action::Add;
     let consent = if asks && !masked.keys.is_empty() {
-        consent(executable, &masked.keys).map_err(NotRun::NoAnswer)?
+        consent(&masked.keys).map_err(NotRun::NoAnswer)?
     } else {
         Consent::Continue
     };
+    Ok(conduct(context, executable, loaded, masked.event, request.dialect, consent).await)
+}
 
-    let run = run(context, executable, &loaded, request, &masked, left());
-    let session = context.desk.begin(0, run).await;
+/// Runs a loaded response on an event, and makes sure of what `delete` promises.
+pub async fn conduct(
+    context: &Context<'_>,
+    executable: &str,
+    loaded: Loaded,
+    event: Event,
+    dialect: Dialect,
+    consent: Consent,
+) -> Outcome {
+    let limits = loaded.grants.limits;
+    let left = || context.left(&limits);
+    let run = Run {
+        response: loaded.name.clone(),
+        digest: loaded.digest.clone(),
+        executable: executable.to_owned(),
+        dialect,
+        key: key(&event),
+        event: event.clone(),
+        owner: context.owner.clone(),
+        dry_run: context.dry_run,
+        left: left(),
+    };
+    let Ok(session) = tokio::time::timeout(left(), context.desk.begin(0, run)).await else {
+        return outcome(loaded, event, Some(Verdict::Wall), Used::default(), Vec::new(), Vec::new());
+    };
     if consent == Consent::Abort {
-        let renewed = bounded(left(), session.renew()).await;
-        drop(renewed);
+        drop(bounded(left(), session.renew()).await);
         let records = bounded(LAST_WORDS, session.finish("abort", serde_json::Value::Null)).await;
-        return Ok(outcome(loaded, masked.event, None, Used::default(), records, Vec::new()));
+        return outcome(loaded, event, None, Used::default(), records, Vec::new());
     }
-
-    let ended = loaded
-        .vessel
-        .run(&masked.event, &limits, left(), context.hostname, session.clone())
-        .await;
-    if request.action == Action::Delete {
+    let ended =
+        loaded.vessel.run(&event, &limits, left(), context.hostname, session.clone()).await;
+    if event.action == Action::Delete {
         drop(bounded(left().max(LAST_WORDS), session.release()).await);
     }
     let used = serde_json::to_value(ended.used).unwrap_or_default();
     let records = bounded(left().max(LAST_WORDS), session.finish(ended.verdict.name(), used)).await;
-    Ok(outcome(loaded, masked.event, Some(ended.verdict), ended.used, records, ended.lines))
+    outcome(loaded, event, Some(ended.verdict), ended.used, records, ended.lines)
 }
 
 /// Waits for the broker, but not longer than there is time: it goes on without us,
 /// and the journal knows what it did.
 async fn bounded(left: Duration, records: impl Future<Output = Vec<Record>>) -> Vec<Record> {
     tokio::time::timeout(left, records).await.unwrap_or_default()
-}
-
-fn run(
-    context: &Context<'_>,
-    executable: &str,
-    loaded: &Loaded,
-    request: &Request,
-    masked: &Masked,
-    left: Duration,
-) -> Run {
-    Run {
-        response: loaded.name.clone(),
-        digest: loaded.digest.clone(),
-        executable: executable.to_owned(),
-        dialect: request.dialect,
-        event: masked.event.clone(),
-        key: key(&masked.event),
-        owner: context.owner.clone(),
-        dry_run: context.dry_run,
-        left,
-    }
 }
 
 /// With the response's name: what `add` and `delete` of one block have in common.

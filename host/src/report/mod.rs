@@ -6,8 +6,10 @@
 
 mod line;
 mod log;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use line::{Outcome, date, echo, escape, outcome_line, started, wazuh_line};
+pub use summary::effect;
 pub use log::{Log, Refused};

@@ -1,0 +1,194 @@
+//! `retort blocks list`, `unblock`, `sweep`: what stands, and what goes.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::Output;
+use crate::address;
+use crate::conf::grants::BackendName;
+use crate::effect::broker::Broker;
+use crate::effect::{Done, Effect, Record};
+use crate::journal::{self, Hold, Journal, Now, Owner};
+use crate::limits::Limits;
+use crate::premises::{self, Premises};
+use crate::report;
+use crate::root::Root;
+use crate::sweep::{self, Swept};
+use crate::undo;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Lists the holds, oldest first.
+    List,
+}
+
+/// How long these verbs wait for others: a person is waiting, but a burst is no
+/// reason to fail.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct Listed {
+    address: IpAddr,
+    response: String,
+    backend: String,
+    state: journal::State,
+    left_seconds: u64,
+    orphan_left_seconds: Option<u64>,
+    owner_alive: Option<bool>,
+    key: String,
+    digest: String,
+}
+
+pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
+    let now = Now::read()?;
+    let holds = match Journal::open_read_only(&root.journal(), PATIENCE) {
+        Ok(journal) => journal.open_holds()?,
+        Err(journal::Error::Missing { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let listed: Vec<Listed> = holds.iter().map(|hold| listed(hold, &now)).collect();
+    let mut human = String::new();
+    for block in &listed {
+        let left = humantime::format_duration(Duration::from_secs(block.left_seconds));
+        let owner = match block.owner_alive {
+            Some(true) => "its execd lives",
+            Some(false) => "its execd is gone",
+            None => "no execd",
+        };
+        let _ = writeln!(
+            human,
+            "{:<39} {} ({}), {left} left, {owner}, for {}",
+            block.address.to_string(),
+            block.response,
+            block.backend,
+            report::escape(&block.key, 200)
+        );
+    }
+    if listed.is_empty() {
+        human.push_str("nothing is blocked");
+    }
+    Output::new(human, &listed)
+}
+
+fn listed(hold: &Hold, now: &Now) -> Listed {
+    Listed {
+        address: hold.address,
+        response: hold.response.clone(),
+        backend: hold.backend.clone(),
+        state: hold.state,
+        left_seconds: hold.left(now).as_secs(),
+        orphan_left_seconds: hold.orphan_left(now).map(|left| left.as_secs()),
+        owner_alive: hold.owner.as_ref().map(Owner::alive),
+        key: hold.key.clone(),
+        digest: hold.digest.clone(),
+    }
+}
+
+fn broker(root: &Root) -> anyhow::Result<Broker> {
+    let premises = Premises::read(root, None)?;
+    let retort = premises::this_program()?;
+    Ok(Broker::new(premises.world(&retort, Limits::default().wall)))
+}
+
+pub(super) fn unblock(root: &Root, address: &str, dry_run: bool) -> anyhow::Result<Output> {
+    let address = address::parse(address)
+        .with_context(|| format!("`{}` is no IP address", report::escape(address, 64)))?;
+    let mut broker = broker(root)?;
+    let holds = broker.journal().map_err(anyhow_of).and_then(|journal| {
+        let mut holds = Vec::new();
+        for backend in [BackendName::Nftables, BackendName::Record] {
+            holds.extend(journal.holds_on(address, &backend.to_string())?);
+        }
+        Ok(holds)
+    });
+    let records = match holds {
+        _ if dry_run => observed(&holds?),
+        Ok(holds) if holds.is_empty() => remove(&mut broker, address, None)?,
+        Ok(holds) => holds.iter().map(|hold| broker.release(hold, "retort unblock")).collect(),
+        // What the journal can't say the kernel still can.
+        Err(why) => remove(&mut broker, address, Some(&why))?,
+    };
+    records_output(&records, &format!("{address} was not blocked"))
+}
+
+/// Takes an address out of the kernel that no hold is known for.
+fn remove(
+    broker: &mut Broker,
+    address: IpAddr,
+    why: Option<&anyhow::Error>,
+) -> anyhow::Result<Vec<Record>> {
+    let Ok(backend) = broker.backend(BackendName::Nftables) else { return Ok(Vec::new()) };
+    if backend.look(address)?.is_none() {
+        return Ok(Vec::new());
+    }
+    backend.remove(&[address])?;
+    if let Some(why) = why {
+        eprintln!("retort: the journal could not be asked, so its holds still stand there: {why:#}");
+    }
+    let effect = Effect::Unblock { network: address::host(address) };
+    Ok(vec![Record { effect, answer: Ok(Done::Unblocked { holds: 0 }) }])
+}
+
+fn observed(holds: &[Hold]) -> Vec<Record> {
+    let effect = |hold: &Hold| Effect::Unblock { network: address::host(hold.address) };
+    holds.iter().map(|hold| Record { effect: effect(hold), answer: Ok(Done::Observed) }).collect()
+}
+
+pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
+    let mut broker = broker(root)?;
+    if dry_run {
+        let now = Now::read()?;
+        let holds = broker.journal().map_err(anyhow_of)?.maybe_due(&now, u32::MAX)?;
+        let due = undo::due(holds, &now, Owner::alive);
+        let holds: Vec<Hold> = due.into_iter().map(|due| due.hold).collect();
+        return records_output(&observed(&holds), "nothing is due");
+    }
+    refresh(&mut broker);
+    let mut records = Vec::new();
+    loop {
+        let swept = sweep::sweep(&mut broker, sweep::AT_ONCE).map_err(anyhow_of)?;
+        let released = swept.iter().filter(|swept| swept.record.answer.is_ok()).count();
+        records.extend(swept.into_iter().map(|Swept { record, .. }| record));
+        if released == 0 {
+            break;
+        }
+    }
+    records.extend(sweep::lift_protected(&mut broker).map_err(anyhow_of)?);
+    records_output(&records, "nothing is due")
+}
+
+/// Looks the protected names up, here where waiting for DNS is allowed. A name that
+/// is not found keeps what it stood for.
+pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, String>)> {
+    use std::net::ToSocketAddrs as _;
+    let names = broker.names();
+    names
+        .into_iter()
+        .map(|name| {
+            let found = (name.as_str(), 0_u16).to_socket_addrs().map_err(|e| e.to_string());
+            let found = found.and_then(|addresses| {
+                let addresses: Vec<IpAddr> =
+                    addresses.map(|a| address::canonical(a.ip())).collect();
+                broker.remember(&name, &addresses).map_err(|refusal| refusal.reason)?;
+                Ok(addresses)
+            });
+            (name, found)
+        })
+        .collect()
+}
+
+fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {
+    let lines: Vec<String> = records.iter().map(report::effect).collect();
+    let human = if lines.is_empty() { nothing.to_owned() } else { lines.join("\n") };
+    let failed = records.iter().any(|record| record.answer.is_err());
+    Ok(Output::new(human, &records)?.failed_if(failed))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
+pub(super) fn anyhow_of(refusal: crate::effect::Refusal) -> anyhow::Error {
+    anyhow::Error::msg(refusal.reason)
+}

@@ -1,0 +1,191 @@
+//! The command line: arguments in, one [`Output`] out.
+
+mod blocks;
+pub mod build;
+mod check;
+mod inspect;
+pub mod install;
+mod manifest;
+mod run;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::effect::helper::{self, SUPERVISE};
+use crate::event::Dialect;
+use crate::root::Root;
+use crate::vessel::compile::{self, COMPILE};
+
+/// Active responses inside a sealed vessel.
+#[derive(Debug, Parser)]
+#[command(name = "retort", version, about)]
+struct Arguments {
+    /// The installation of OSSEC or Wazuh.
+    #[arg(long, global = true, default_value = Root::DEFAULT)]
+    root: PathBuf,
+    /// How to answer.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    output: Format,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Looks at configuration, grants, components, links and ownership.
+    Check,
+    /// Runs a response on an event, as the host would.
+    Run(run::Arguments),
+    /// Says what a component is and what it asks for.
+    Inspect {
+        /// The component.
+        file: PathBuf,
+    },
+    /// The blocks that stand.
+    Blocks {
+        #[command(subcommand)]
+        verb: Option<blocks::Verb>,
+    },
+    /// Gives up every hold on an address.
+    Unblock {
+        /// The address.
+        address: String,
+        /// Only says what it would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Takes back what is due: deadlines, orphans, interrupted runs.
+    Sweep {
+        /// Only says what it would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Puts components and links into place, and keeps what it replaces.
+    Install(install::Arguments),
+    /// Restores what `install` replaced.
+    Uninstall {
+        /// Only says what it would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Builds a crate into a component.
+    Build {
+        /// The package.
+        package: String,
+        /// Its workspace.
+        #[arg(long, default_value = ".")]
+        workspace: PathBuf,
+        /// Where the component goes: a file.
+        #[arg(long, short)]
+        to: Option<PathBuf>,
+    },
+}
+
+/// What a verb has to say.
+#[derive(Debug)]
+pub(crate) struct Output {
+    human: String,
+    json: serde_json::Value,
+    ok: bool,
+}
+
+impl Output {
+    fn new(human: impl Into<String>, of: &impl Serialize) -> anyhow::Result<Self> {
+        Ok(Self { human: human.into(), json: serde_json::to_value(of)?, ok: true })
+    }
+
+    fn failed_if(mut self, failed: bool) -> Self {
+        self.ok = !failed;
+        self
+    }
+}
+
+/// Reads the arguments and does what they say: 0 done, 1 failed, 2 usage.
+#[must_use]
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let word = |at: usize| argv.get(at).and_then(|word| word.to_str());
+    match word(1) {
+        Some(COMPILE) => return ExitCode::from(compile::child()),
+        Some(SUPERVISE) => {
+            let limit = word(2).and_then(|ms| ms.parse().ok()).unwrap_or(0);
+            let helper: Vec<String> =
+                argv.iter().skip(4).map(|a| a.to_string_lossy().into_owned()).collect();
+            return ExitCode::from(helper::supervise(Duration::from_millis(limit), &helper));
+        }
+        _ => {}
+    }
+    let arguments = match Arguments::try_parse_from(argv) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let format = arguments.output;
+    match dispatch(arguments) {
+        Ok(output) => {
+            match format {
+                Format::Human => println!("{}", output.human.trim_end()),
+                Format::Json => println!("{}", output.json),
+            }
+            if output.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            match format {
+                Format::Human => eprintln!("retort: {error:#}"),
+                Format::Json => println!("{}", serde_json::json!({ "error": format!("{error:#}") })),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
+    // The table in the firewall is named after the root, however it was spelled.
+    let root = arguments.root.canonicalize().unwrap_or(arguments.root);
+    let root = Root::new(root);
+    match arguments.verb {
+        Verb::Check => check::check(&root),
+        Verb::Run(arguments) => run::run(&root, &arguments),
+        Verb::Inspect { file } => inspect::inspect(&file),
+        Verb::Blocks { verb: None | Some(blocks::Verb::List) } => blocks::list(&root),
+        Verb::Unblock { address, dry_run } => blocks::unblock(&root, &address, dry_run),
+        Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
+        Verb::Install(arguments) => install::install(&root, &arguments),
+        Verb::Uninstall { dry_run } => install::uninstall(&root, dry_run),
+        Verb::Build { package, workspace, to } => {
+            let component = build::build(&workspace, &package, None)?;
+            let to = to.unwrap_or_else(|| PathBuf::from(format!("{package}.wasm")));
+            std::fs::write(&to, &component)?;
+            inspect::inspect(&to)
+        }
+    }
+}
+
+/// The dialect as it is written in the grants.
+fn dialect_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Ossec => "ossec",
+        Dialect::Wazuh4 => "wazuh4",
+        Dialect::Wazuh5 => "wazuh5",
+    }
+}
+
+/// Whether the word is a dialect's.
+fn dialect(word: &str) -> Result<Dialect, String> {
+    [Dialect::Ossec, Dialect::Wazuh4, Dialect::Wazuh5]
+        .into_iter()
+        .find(|dialect| dialect_name(*dialect) == word)
+        .ok_or_else(|| format!("`{word}` is none of ossec, wazuh4, wazuh5"))
+}

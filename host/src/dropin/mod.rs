@@ -1,0 +1,225 @@
+//! The drop-in: a link in `active-response/bin` that an unmodified execd starts as
+//! root, with an attacker's text in its arguments or on its stdin.
+//!
+//! It answers within the wall limit whatever guest, execd, lock, disk or kernel do,
+//! and its exit status says whether what was asked for was done.
+
+mod place;
+mod seal;
+mod stdin;
+mod watchdog;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use cap_std::fs::Dir;
+use jiff::ZonedDateTime;
+
+use crate::decide::Declined;
+use crate::effect::broker::Broker;
+use crate::effect::desk::Desk;
+use crate::event::Action;
+use crate::journal::Owner;
+use crate::message::{self, Echo, Lines, Request};
+use crate::premises::{self, Premises};
+use crate::registry::Registry;
+use crate::report::{self, Log, Outcome};
+use crate::respond::{self, Consent, NotRun};
+use crate::sweep;
+use crate::vessel::engine::{self, Allocation};
+use place::Place;
+use stdin::Stdin;
+use watchdog::Watchdog;
+
+/// Whether the program was started under a response's name.
+#[must_use]
+pub fn is_called(argv: &[OsString]) -> bool {
+    let name = argv.first().and_then(|program| std::path::Path::new(program).file_name());
+    name.is_some_and(|name| name != "retort")
+}
+
+/// Answers one call.
+#[must_use]
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let started = Instant::now();
+    seal::seal();
+    let failure = if argv.len() > 1 { 1 } else { 255 };
+    let place = match Place::of(argv) {
+        Ok(place) => place,
+        Err(why) => {
+            eprintln!("retort: {why:#}");
+            return ExitCode::from(failure);
+        }
+    };
+    let watchdog = Watchdog::start(started, failure, &place);
+    let call = Call { argv, place: &place, watchdog: &watchdog, started };
+    match call.answer() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(failure),
+        Err(why) => {
+            call.log(&[line(&Outcome::failed(&place.executable, "", &format!("failed: {why:#}")))]);
+            eprintln!("retort: {why:#}");
+            ExitCode::from(failure)
+        }
+    }
+}
+
+struct Call<'a> {
+    argv: &'a [OsString],
+    place: &'a Place,
+    watchdog: &'a Watchdog,
+    started: Instant,
+}
+
+impl Call<'_> {
+    /// Whether everything that was asked for was done.
+    fn answer(&self) -> anyhow::Result<bool> {
+        let mut lines = Lines::new(Stdin::until(self.watchdog.deadline()));
+        let request = if self.argv.len() > 1 {
+            message::ossec::from_argv(self.argv)?
+        } else {
+            let line = lines.next_line().context("read the message from stdin")?;
+            message::from_line(&line.unwrap_or_default())?
+        };
+        let program = &self.place.program;
+        self.log(&report::started(&request, program, &ZonedDateTime::now()));
+
+        let premises = Premises::read(&self.place.root, Some(request.dialect))?;
+        let wall = premises.grants.response(&self.place.response()).limits.wall;
+        self.watchdog.set(wall);
+        let retort = premises::this_program()?;
+        let registry = Registry::open(&self.place.root, &retort)?;
+        let engine = engine::engine(Allocation::OnDemand).map_err(anyhow::Error::from)?;
+        engine::start_clock(&engine);
+        let desk = Desk::open(Broker::new(premises.world(&retort, wall)))?;
+        let hostname = nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let context = respond::Context {
+            grants: &premises.grants,
+            conf: &premises.conf,
+            registry: &registry,
+            desk: &desk,
+            engine: &engine,
+            hostname: &hostname,
+            owner: owner(),
+            dry_run: false,
+            started: self.started,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let consent = |keys: &[String]| self.ask(&mut lines, &request, keys);
+        let answer =
+            runtime.block_on(respond::respond(&context, &self.place.executable, &request, consent));
+        let done = self.tell(&request, &answer);
+        drop(runtime);
+        self.watchdog.done(done);
+        if let Some(mut broker) = desk.close() {
+            self.sweep(&mut broker);
+        }
+        Ok(done)
+    }
+
+    /// The round trip over the keys of the block.
+    fn ask(
+        &self,
+        lines: &mut Lines<Stdin>,
+        request: &Request,
+        keys: &[String],
+    ) -> Result<Consent, String> {
+        let program = &self.place.program;
+        let asked = message::wazuh4::check_keys(&self.place.executable, keys);
+        if asked.len() > message::wazuh4::LONGEST_KEYS {
+            return Err("the keys are longer than execd reads".to_owned());
+        }
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&asked).and_then(|()| stdout.flush()).map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&asked).trim_end().to_owned();
+        self.log(&[report::wazuh_line(program, &text, &ZonedDateTime::now())]);
+        let line = lines.next_line().map_err(|e| e.to_string())?;
+        let line = line.ok_or_else(|| "it closed the pipe".to_owned())?;
+        let reply = message::reply(&line, request.dialect).map_err(|e| e.to_string())?;
+        if let Ok(json) = message::json::parse(&line) {
+            let echo = report::echo(&json, program, request.dialect);
+            self.log(&[report::wazuh_line(program, &echo, &ZonedDateTime::now())]);
+        }
+        Ok(match reply {
+            message::Reply::Continue => Consent::Continue,
+            message::Reply::Abort => Consent::Abort,
+        })
+    }
+
+    /// Writes how it ended; whether it was done.
+    fn tell(&self, request: &Request, answer: &Result<respond::Outcome, NotRun>) -> bool {
+        let action = request.action.to_string();
+        let (outcome, done) = match answer {
+            Ok(outcome) => (Outcome::of(outcome), outcome.is_done()),
+            Err(why) => {
+                // A duplicate of our own log is no failure; it was rightly not done.
+                let declined = matches!(why, NotRun::Declined(Declined { field: None, .. }));
+                (Outcome::not_run(&self.place.executable, &action, why), declined)
+            }
+        };
+        let mut lines = vec![line(&outcome)];
+        if matches!(request.echo, Echo::Message(_)) {
+            let aborted = matches!(answer, Ok(outcome) if outcome.verdict.is_none());
+            let word = if aborted { "Aborted" } else { "Ended" };
+            lines.push(report::wazuh_line(&self.place.program, word, &ZonedDateTime::now()));
+        }
+        self.log(&lines);
+        done
+    }
+
+    fn sweep(&self, broker: &mut Broker) {
+        match sweep::sweep(broker, sweep::AT_ONCE) {
+            Ok(swept) => {
+                let lines: Vec<String> = swept.iter().map(swept_line).collect();
+                self.log(&lines);
+            }
+            Err(refusal) => {
+                self.log(&[line(&Outcome::failed("sweep", "", &refusal.reason))]);
+            }
+        }
+    }
+
+    /// Appends lines. A log that can't be written is no reason not to act; `retort
+    /// check` says what is wrong with it.
+    fn log(&self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        let written = open_log(self.place).and_then(|mut log| {
+            lines.iter().try_for_each(|line| log.append(line)).map_err(anyhow::Error::from)
+        });
+        if let Err(why) = written {
+            eprintln!("retort: {why:#}");
+        }
+    }
+}
+
+fn open_log(place: &Place) -> anyhow::Result<Log> {
+    let logs = Dir::open_ambient_dir(place.root.logs(), cap_std::ambient_authority())?;
+    Ok(Log::open(&logs)?)
+}
+
+fn line(outcome: &Outcome) -> String {
+    report::outcome_line(outcome, &ZonedDateTime::now())
+}
+
+fn swept_line(swept: &sweep::Swept) -> String {
+    line(&Outcome {
+        response: swept.due.hold.response.clone(),
+        action: Action::Delete.to_string(),
+        verdict: format!("swept, because of {}", swept.due.why),
+        effects: vec![report::effect(&swept.record)],
+        ..Outcome::default()
+    })
+}
+
+/// The execd that started us; none where that is init, which sends no delete.
+fn owner() -> Option<Owner> {
+    let parent = nix::unistd::getppid().as_raw();
+    (parent > 1).then(|| Owner::of(parent)).flatten()
+}

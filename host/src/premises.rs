@@ -1,0 +1,114 @@
+//! An installation as it is configured: grants, `ossec.conf`, `ar.conf`, each
+//! trusted as far as its owner is.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::conf::grants::{self, Grants};
+use crate::conf::ossec::{self, OssecConf};
+use crate::conf::{self, ar, trust};
+use crate::effect::broker::World;
+use crate::event::Dialect;
+use crate::root::Root;
+
+/// What lock, journal and kernel may each take of the wall clock: there are three
+/// of them, and the guest wants some too.
+const SHARES: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Premises {
+    /// Where it is.
+    pub root: Root,
+    /// What responses may do at most.
+    pub grants: Grants,
+    /// When they are asked for.
+    pub conf: OssecConf,
+    /// The timeouts that execd knows.
+    pub ar: Vec<ar::Entry>,
+}
+
+impl Premises {
+    /// Reads the installation at `root`. `speaker` is the dialect of the message that
+    /// is to be answered: Wazuh's `ossec.conf` has more in it than OSSEC's.
+    ///
+    /// # Errors
+    /// When something is not as it should be; the sentence says what mends it.
+    pub fn read(root: &Root, speaker: Option<Dialect>) -> anyhow::Result<Self> {
+        let grants = read_grants(root)?;
+        let dialect = match speaker {
+            Some(Dialect::Ossec) | None => grants.dialect,
+            Some(wazuh) => wazuh,
+        };
+        let conf = read_ossec_conf(root, dialect)?;
+        let ar = match conf::read(&root.ar_conf(), conf::AR_CONF) {
+            Ok(bytes) => ar::parse(&bytes),
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e).with_context(|| root.ar_conf().display().to_string()),
+        };
+        Ok(Self { root: root.clone(), grants, conf, ar })
+    }
+
+    /// What a broker has to know, for calls that take at most `wall`.
+    #[must_use]
+    pub fn world(&self, retort: &Path, wall: Duration) -> World {
+        World {
+            root: self.root.clone(),
+            grants: self.grants.clone(),
+            white_list: self.conf.white_list.clone(),
+            servers: self.conf.servers.clone(),
+            ar: self.ar.clone(),
+            retort: retort.to_owned(),
+            budget: wall.checked_div(SHARES).unwrap_or(wall),
+        }
+    }
+}
+
+/// The grants; the folder that they are in has to be root's alone.
+///
+/// # Errors
+/// As [`Premises::read`].
+pub fn read_grants(root: &Root) -> anyhow::Result<Grants> {
+    let path = root.grants();
+    let own = root.own();
+    if std::fs::symlink_metadata(&own).is_err() {
+        anyhow::bail!(
+            "{}: it is not there, so nothing is granted; run `retort --root {} install`",
+            own.display(),
+            root.path().display()
+        );
+    }
+    trust::check(&own)?;
+    let bytes = match conf::read(&path, conf::RETORT_TOML) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Grants::default()),
+        Err(e) => return Err(e).with_context(|| path.display().to_string()),
+    };
+    trust::check(&path)?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{}: it is no UTF-8", path.display()))?;
+    Ok(grants::parse(&text, &path)?)
+}
+
+/// `ossec.conf`; an empty one where there is none, as on some agents.
+///
+/// # Errors
+/// As [`Premises::read`].
+pub fn read_ossec_conf(root: &Root, dialect: Dialect) -> anyhow::Result<OssecConf> {
+    let path = root.ossec_conf();
+    match conf::read(&path, conf::OSSEC_CONF) {
+        Ok(bytes) => Ok(ossec::parse(&bytes, &path, dialect)?),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(OssecConf::default()),
+        Err(e) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
+
+/// This program's own file, through whatever link it was started.
+///
+/// # Errors
+/// When the system does not say.
+pub fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find the program's own file")
+}

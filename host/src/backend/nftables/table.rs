@@ -239,7 +239,9 @@ fn source_in<P: Pusher>(
         .nested_elem()
         .nested_data_lookup()
         .push_set_bytes(set.as_bytes())
-        .push_sreg(Registers::Reg1 as u32)
+        // Attribute 2 is `sreg` in the kernel (nf_tables.h); the specification that
+        // the bindings are made from calls it `set-id`. A test looks at the rule.
+        .push_set_id(Registers::Reg1 as u32)
         .end_nested()
         .end_nested()
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    retort::dropin::seal::close_inherited();
     let argv: Vec<OsString> = std::env::args_os().collect();
     if retort::dropin::is_called(&argv) {
         retort::dropin::main(&argv)

@@ -69,6 +69,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
         let file = file.to_owned();
         Box::new(Problem { file, line, column, number: Some(1226), what, fix: None })
     };
+    let mut place = Place::default();
     let mut reader = Reader::from_str(&text);
     // OSSEC allows `--` in comments, so nothing is checked there; closing tags are.
     reader.config_mut().check_end_names = true;
@@ -89,11 +90,11 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
                 if open.len() > DEEPEST {
                     return Err(wrong(at, format!("elements are nested deeper than {DEEPEST}")));
                 }
-                open.push(element(bytes, tag.name().as_ref(), at));
+                open.push(element(place.at(bytes, at), tag.name().as_ref()));
             }
             Event::Empty(tag) => {
                 elements = elements.saturating_add(1);
-                let child = element(bytes, tag.name().as_ref(), at);
+                let child = element(place.at(bytes, at), tag.name().as_ref());
                 if let Some(parent) = open.last_mut() {
                     parent.children.push(child);
                 }
@@ -135,8 +136,28 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
     }
 }
 
-fn element(bytes: &[u8], name: &str, at: usize) -> Element {
-    let (line, column) = position(bytes, at);
+/// Line and column, counted on from the last place: a file is read once.
+#[derive(Default)]
+struct Place {
+    at: usize,
+    line: u32,
+    start: usize,
+}
+
+impl Place {
+    fn at(&mut self, bytes: &[u8], at: usize) -> (u32, u32) {
+        let passed = bytes.get(self.at..at).unwrap_or_default();
+        for (offset, _) in passed.iter().enumerate().filter(|(_, b)| **b == b'\n') {
+            self.line = self.line.saturating_add(1);
+            self.start = self.at.saturating_add(offset).saturating_add(1);
+        }
+        self.at = at.max(self.at);
+        let column = at.saturating_sub(self.start).saturating_add(1);
+        (self.line.saturating_add(1), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+}
+
+fn element((line, column): (u32, u32), name: &str) -> Element {
     Element { name: name.to_owned(), line, column, ..Element::default() }
 }
 

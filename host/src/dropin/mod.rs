@@ -5,7 +5,7 @@
 //! and its exit status says whether what was asked for was done.
 
 mod place;
-mod seal;
+pub mod seal;
 mod stdin;
 mod watchdog;
 

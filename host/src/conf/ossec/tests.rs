@@ -34,6 +34,16 @@ fn conf(inside: &str) -> String {
     format!("<ossec_config>\n{inside}\n</ossec_config>")
 }
 
+/// The document's options. One of its closing tags is wrong; as it stands, that
+/// example is refused, which a test below holds.
+fn document() -> String {
+    let text = std::fs::read_to_string(OPTIONS).unwrap();
+    let (wrong, right) = ("<name>firewall-drop</command>", "<name>firewall-drop</name>");
+    assert!(text.contains(wrong));
+    assert_eq!(refused(&conf(&format!("<command>{wrong}"))).number, Some(1226));
+    text.replace(wrong, right)
+}
+
 const COMMAND: &str =
     "<command><name>c</name><executable>c.sh</executable><expect>srcip</expect></command>";
 
@@ -101,7 +111,7 @@ fn each_fault_has_its_number_its_place_and_its_line_to_write() {
 
 #[test]
 fn the_last_example_of_the_document_names_the_nearest_command() {
-    let text = std::fs::read_to_string(OPTIONS).unwrap();
+    let text = document();
     let command = &text[text.rfind("<command>\n  <name>firewall-drop").unwrap()..];
     let command = &command[..command.find("</command>").unwrap() + "</command>".len()];
     let response = &text[text.rfind("<active-response>").unwrap()..];
@@ -113,7 +123,7 @@ fn the_last_example_of_the_document_names_the_nearest_command() {
 
 #[test]
 fn the_documents_other_examples_are_read() {
-    let text = std::fs::read_to_string(OPTIONS).unwrap();
+    let text = document();
     let mut commands = String::new();
     let mut rest = text.as_str();
     while let Some(at) = rest.find("<command>\n  <name>") {

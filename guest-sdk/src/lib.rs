@@ -66,7 +66,7 @@ macro_rules! response {
                     $handle(event)
                 }
             }
-            $crate::bindings::__export_response!(Response with_types_in $crate::bindings);
+    $crate::bindings::__export_response!(Response with_types_in $crate::bindings);
         };
     };
 }
@@ -98,6 +98,10 @@ mod tests {
     fn the_contract_is_the_projects() {
         let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/response.wit");
         let project = std::fs::read_to_string(project).unwrap();
-        assert_eq!(project, include_str!("../wit/response.wit"), "copy wit/response.wit to guest-sdk/wit/");
+        assert_eq!(
+            project,
+            include_str!("../wit/response.wit"),
+            "copy wit/response.wit to guest-sdk/wit/"
+        );
     }
 }

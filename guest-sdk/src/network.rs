@@ -18,7 +18,10 @@ impl Network {
             Address::Ipv4(_) => 32,
             Address::Ipv6(_) => 128,
         };
-        Self { address, prefix_length }
+        Self {
+            address,
+            prefix_length,
+        }
     }
 }
 
@@ -35,7 +38,9 @@ impl From<Address> for IpAddr {
     fn from(address: Address) -> Self {
         match address {
             Address::Ipv4((a, b, c, d)) => Self::V4(Ipv4Addr::new(a, b, c, d)),
-            Address::Ipv6((a, b, c, d, e, f, g, h)) => Self::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+            Address::Ipv6((a, b, c, d, e, f, g, h)) => {
+                Self::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! use retort_guest::{Network, firewall};
 //!
 //! let network = Network::host("192.0.2.1".parse::<std::net::IpAddr>().unwrap().into());
-//! firewall::block(network.clone()).unwrap();
+//! firewall::block(network).unwrap();
 //! assert_eq!(host(|host| host.calls.clone()), [Call::Block(network)]);
 //! ```
 
@@ -83,7 +83,7 @@ pub(crate) mod firewall {
     }
 
     pub(crate) fn block(network: Network) -> Result<(), Error> {
-        answer(Call::Block(network.clone()), |host| {
+        answer(Call::Block(network), |host| {
             if !host.blocked.contains(&network) {
                 host.blocked.push(network);
             }
@@ -91,11 +91,15 @@ pub(crate) mod firewall {
     }
 
     pub(crate) fn unblock(network: Network) -> Result<(), Error> {
-        answer(Call::Unblock(network.clone()), |host| host.blocked.retain(|n| *n != network))
+        answer(Call::Unblock(network), |host| {
+            host.blocked.retain(|n| *n != network)
+        })
     }
 
     pub(crate) fn is_blocked(network: Network) -> Result<bool, Error> {
-        answer(Call::IsBlocked(network.clone()), |host| host.blocked.contains(&network))
+        answer(Call::IsBlocked(network), |host| {
+            host.blocked.contains(&network)
+        })
     }
 }
 

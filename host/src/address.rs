@@ -17,7 +17,9 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 /// `::` and `::1` stay what they are.
 #[must_use]
 pub fn canonical(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
     if let Some(v4) = v6.to_ipv4_mapped() {
         return IpAddr::V4(v4);
     }
@@ -44,8 +46,20 @@ mod tests {
             assert!(parse(good).is_some(), "{good}");
         }
         for bad in [
-            "", "-", "10.1", "3232235777", "0x0a000001", "010.0.0.1", "fe80::1%lo", "[::1]",
-            " 192.0.2.1", "192.0.2.1/32", "192.0.2.1 ", "192.0.2.256", "localhost", "::ffff:1.2.3",
+            "",
+            "-",
+            "10.1",
+            "3232235777",
+            "0x0a000001",
+            "010.0.0.1",
+            "fe80::1%lo",
+            "[::1]",
+            " 192.0.2.1",
+            "192.0.2.1/32",
+            "192.0.2.1 ",
+            "192.0.2.256",
+            "localhost",
+            "::ffff:1.2.3",
         ] {
             assert!(parse(bad).is_none(), "{bad}");
         }

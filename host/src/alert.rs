@@ -55,7 +55,10 @@ impl Alert {
             None => Ok(None),
             Some(text) => match address::parse(&text) {
                 Some(address) => Ok(Some(address)),
-                None => Err(format!("`{}` is no IP address", crate::report::escape(&text, 64))),
+                None => Err(format!(
+                    "`{}` is no IP address",
+                    crate::report::escape(&text, 64)
+                )),
             },
         }
     }
@@ -124,7 +127,8 @@ impl Alert {
     /// The rule's level.
     #[must_use]
     pub fn rule_level(&self) -> Option<u8> {
-        self.tree().and_then(|json| said(json, &["rule.level"])?.parse().ok())
+        self.tree()
+            .and_then(|json| said(json, &["rule.level"])?.parse().ok())
     }
 
     /// The rule's groups.
@@ -132,19 +136,24 @@ impl Alert {
     pub fn rule_groups(&self) -> Vec<String> {
         let groups = self.tree().and_then(|json| json.at("rule.groups").ok()?);
         let groups = groups.map(Json::strings).unwrap_or_default().into_iter();
-        groups.filter(|g| !g.is_empty() && g.len() <= LONGEST).take(MOST_GROUPS).collect()
+        groups
+            .filter(|g| !g.is_empty() && g.len() <= LONGEST)
+            .take(MOST_GROUPS)
+            .collect()
     }
 
     /// The agent's id.
     #[must_use]
     pub fn agent_id(&self) -> Option<String> {
-        self.tree().and_then(|json| said(json, &["agent.id", "wazuh.agent.id"]))
+        self.tree()
+            .and_then(|json| said(json, &["agent.id", "wazuh.agent.id"]))
     }
 
     /// The agent's name.
     #[must_use]
     pub fn agent_name(&self) -> Option<String> {
-        self.tree().and_then(|json| said(json, &["agent.name", "wazuh.agent.name"]))
+        self.tree()
+            .and_then(|json| said(json, &["agent.name", "wazuh.agent.name"]))
     }
 
     /// Where it was seen.
@@ -168,7 +177,9 @@ impl Alert {
 /// The first path with a value; `-` and the empty string are none.
 fn first(json: &Json, paths: &[&str]) -> Result<Option<String>, String> {
     for path in paths {
-        let found = json.at(path).map_err(|e| format!("the alert has more than one `{}`", e.0))?;
+        let found = json
+            .at(path)
+            .map_err(|e| format!("the alert has more than one `{}`", e.0))?;
         match found.and_then(Json::as_str) {
             None | Some("" | "-") => {}
             Some(text) if text.len() > LONGEST => return Err(format!("`{path}` is too long")),

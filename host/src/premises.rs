@@ -49,7 +49,12 @@ impl Premises {
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e).with_context(|| root.ar_conf().display().to_string()),
         };
-        Ok(Self { root: root.clone(), grants, conf, ar })
+        Ok(Self {
+            root: root.clone(),
+            grants,
+            conf,
+            ar,
+        })
     }
 
     /// What a broker has to know, for calls that take at most `wall`.
@@ -88,7 +93,8 @@ pub fn read_grants(root: &Root) -> anyhow::Result<Grants> {
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
     };
     trust::check(&path)?;
-    let text = String::from_utf8(bytes).with_context(|| format!("{}: it is no UTF-8", path.display()))?;
+    let text =
+        String::from_utf8(bytes).with_context(|| format!("{}: it is no UTF-8", path.display()))?;
     Ok(grants::parse(&text, &path)?)
 }
 

@@ -99,7 +99,12 @@ impl Registry {
         let bin_path = root.bin();
         trust::check(&bin_path)?;
         let bin = open_dir(&bin_path)?;
-        Ok(Self { bin, bin_path, cache: cache(root), retort: retort.to_owned() })
+        Ok(Self {
+            bin,
+            bin_path,
+            cache: cache(root),
+            retort: retort.to_owned(),
+        })
     }
 
     /// The component of `executable`, its bytes read once.
@@ -113,7 +118,12 @@ impl Registry {
             if let Some(bytes) = self.read(file)? {
                 let name = file.strip_suffix(".wasm").unwrap_or(file).to_owned();
                 let digest = hex::encode(Sha256::digest(&bytes));
-                return Ok(Found { name, path: self.bin_path.join(file), digest, bytes });
+                return Ok(Found {
+                    name,
+                    path: self.bin_path.join(file),
+                    digest,
+                    bytes,
+                });
             }
         }
         Err(Error::Missing {
@@ -145,10 +155,23 @@ impl Registry {
                 pinned,
             });
         }
-        let workshop =
-            Workshop { engine, cache: self.cache.as_ref(), retort: &self.retort, patience };
-        let vessel = Vessel::load(&workshop, &found.name, &found.bytes, &found.digest, &granted)
-            .map_err(|source| Error::Load { path: found.path.clone(), source })?;
+        let workshop = Workshop {
+            engine,
+            cache: self.cache.as_ref(),
+            retort: &self.retort,
+            patience,
+        };
+        let vessel = Vessel::load(
+            &workshop,
+            &found.name,
+            &found.bytes,
+            &found.digest,
+            &granted,
+        )
+        .map_err(|source| Error::Load {
+            path: found.path.clone(),
+            source,
+        })?;
         Ok(Loaded {
             name: found.name.clone(),
             digest: found.digest.clone(),
@@ -162,7 +185,10 @@ impl Registry {
     /// # Errors
     /// When the folder can't be read.
     pub fn components(&self) -> Result<Vec<String>, Error> {
-        let entries = self.bin.entries().map_err(|e| file_error(&self.bin_path, &e))?;
+        let entries = self
+            .bin
+            .entries()
+            .map_err(|e| file_error(&self.bin_path, &e))?;
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| name.ends_with(".wasm"))
@@ -176,7 +202,10 @@ impl Registry {
     /// a pipe.
     fn read(&self, file: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.bin_path.join(file);
-        let wrong = |what: String| Error::File { path: path.clone(), what };
+        let wrong = |what: String| Error::File {
+            path: path.clone(),
+            what,
+        };
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -185,12 +214,21 @@ impl Registry {
         let opened = match self.bin.open_with(file, &options) {
             Ok(opened) => opened.into_std(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) if self.bin.symlink_metadata(file).is_ok_and(|m| m.is_symlink()) => {
-                return Err(wrong(format!("it is a link, and components are not read through links ({e})")));
+            Err(e)
+                if self
+                    .bin
+                    .symlink_metadata(file)
+                    .is_ok_and(|m| m.is_symlink()) =>
+            {
+                return Err(wrong(format!(
+                    "it is a link, and components are not read through links ({e})"
+                )));
             }
             Err(e) => return Err(wrong(format!("can't open it: {e}"))),
         };
-        let meta = opened.metadata().map_err(|e| wrong(format!("can't look at it: {e}")))?;
+        let meta = opened
+            .metadata()
+            .map_err(|e| wrong(format!("can't look at it: {e}")))?;
         if !meta.is_file() {
             return Err(wrong("it is no regular file".into()));
         }
@@ -250,5 +288,8 @@ fn cache(root: &Root) -> Option<Cache> {
 }
 
 fn file_error(path: &Path, error: &std::io::Error) -> Error {
-    Error::File { path: path.to_owned(), what: error.to_string() }
+    Error::File {
+        path: path.to_owned(),
+        what: error.to_string(),
+    }
 }

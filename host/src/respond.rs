@@ -60,7 +60,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// What is left of the wall clock for the run, less the host's last words.
     fn left(&self, limits: &Limits) -> Duration {
-        limits.wall.saturating_sub(self.started.elapsed()).saturating_sub(LAST_WORDS)
+        limits
+            .wall
+            .saturating_sub(self.started.elapsed())
+            .saturating_sub(LAST_WORDS)
     }
 }
 
@@ -141,7 +144,12 @@ pub async fn respond(
     }
     let found = context.registry.find(executable)?;
     let limits = context.grants.response(&found.name).limits;
-    let loaded = context.registry.load(&found, context.grants, context.engine, context.left(&limits))?;
+    let loaded = context.registry.load(
+        &found,
+        context.grants,
+        context.engine,
+        context.left(&limits),
+    )?;
     let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
     let masked = decide::mask(request, &expect, &loaded.grants.srcip, context.hostname)
         .map_err(NotRun::Declined)?;
@@ -152,7 +160,15 @@ pub async fn respond(
     } else {
         Consent::Continue
     };
-    Ok(conduct(context, executable, loaded, masked.event, request.dialect, consent).await)
+    Ok(conduct(
+        context,
+        executable,
+        loaded,
+        masked.event,
+        request.dialect,
+        consent,
+    )
+    .await)
 }
 
 /// Runs a loaded response on an event, and makes sure of what `delete` promises.
@@ -178,27 +194,49 @@ pub async fn conduct(
         left: left(),
     };
     let Ok(session) = tokio::time::timeout(left(), context.desk.begin(0, run)).await else {
-        return outcome(loaded, event, Some(Verdict::Wall), Used::default(), Vec::new(), Vec::new());
+        return outcome(
+            loaded,
+            event,
+            Some(Verdict::Wall),
+            Used::default(),
+            Vec::new(),
+            Vec::new(),
+        );
     };
     if consent == Consent::Abort {
         drop(bounded(left(), session.renew()).await);
         let records = bounded(LAST_WORDS, session.finish("abort", serde_json::Value::Null)).await;
         return outcome(loaded, event, None, Used::default(), records, Vec::new());
     }
-    let ended =
-        loaded.vessel.run(&event, &limits, left(), context.hostname, session.clone()).await;
+    let ended = loaded
+        .vessel
+        .run(&event, &limits, left(), context.hostname, session.clone())
+        .await;
     if event.action == Action::Delete {
         drop(bounded(left().max(LAST_WORDS), session.release()).await);
     }
     let used = serde_json::to_value(ended.used).unwrap_or_default();
-    let records = bounded(left().max(LAST_WORDS), session.finish(ended.verdict.name(), used)).await;
-    outcome(loaded, event, Some(ended.verdict), ended.used, records, ended.lines)
+    let records = bounded(
+        left().max(LAST_WORDS),
+        session.finish(ended.verdict.name(), used),
+    )
+    .await;
+    outcome(
+        loaded,
+        event,
+        Some(ended.verdict),
+        ended.used,
+        records,
+        ended.lines,
+    )
 }
 
 /// Waits for the broker, but not longer than there is time: it goes on without us,
 /// and the journal knows what it did.
 async fn bounded(left: Duration, records: impl Future<Output = Vec<Record>>) -> Vec<Record> {
-    tokio::time::timeout(left, records).await.unwrap_or_default()
+    tokio::time::timeout(left, records)
+        .await
+        .unwrap_or_default()
 }
 
 /// With the response's name: what `add` and `delete` of one block have in common.

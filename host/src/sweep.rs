@@ -54,10 +54,17 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
 /// When the journal or the surroundings do not answer.
 pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let protect = broker.protect_list()?;
-    let holds = broker.journal()?.open_holds().map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let holds = broker
+        .journal()?
+        .open_holds()
+        .map_err(|e| Refusal::unavailable(e.to_string()))?;
     Ok(holds
         .iter()
-        .filter(|hold| protect.refuses(crate::address::host(hold.address)).is_some())
+        .filter(|hold| {
+            protect
+                .refuses(crate::address::host(hold.address))
+                .is_some()
+        })
         .map(|hold| broker.release(hold, "the protect list"))
         .collect())
 }

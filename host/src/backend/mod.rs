@@ -27,13 +27,17 @@ pub struct Seen {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No nftables in this kernel.
-    #[error("this kernel has no nf_tables ({0}); load the module nf_tables, or write backend = \"record\" under [firewall] in retort.toml")]
+    #[error(
+        "this kernel has no nf_tables ({0}); load the module nf_tables, or write backend = \"record\" under [firewall] in retort.toml"
+    )]
     NotSupported(std::io::Error),
     /// Not the right to.
     #[error("no right to change the firewall (CAP_NET_ADMIN is missing): run it as root")]
     NotPermitted,
     /// A table of our name that is not ours.
-    #[error("the nftables table `inet {table}` is there and was not made by retort; look at it with `nft list table inet {table}`, and remove it if it can go")]
+    #[error(
+        "the nftables table `inet {table}` is there and was not made by retort; look at it with `nft list table inet {table}`, and remove it if it can go"
+    )]
     Foreign {
         /// Its name.
         table: String,

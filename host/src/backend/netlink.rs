@@ -43,15 +43,23 @@ impl Netlink {
     /// # Errors
     /// The system's.
     pub fn open(protocol: SockProtocol, budget: Duration) -> io::Result<Self> {
-        let socket =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )?;
         let seconds = i64::try_from(budget.as_secs()).unwrap_or(i64::MAX);
         // A zero timeout would mean to wait for ever.
         let micros = i64::from(budget.subsec_micros()).max(i64::from(seconds == 0));
         let timeout = TimeVal::new(seconds, micros);
         setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
         setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
-        Ok(Self { socket, buffer: vec![0; DATAGRAM], sequence: 1 })
+        Ok(Self {
+            socket,
+            buffer: vec![0; DATAGRAM],
+            sequence: 1,
+        })
     }
 
     /// The next `count` sequence numbers.
@@ -150,11 +158,7 @@ impl Netlink {
         }
     }
 
-    fn receive(
-        &mut self,
-        flags: MsgFlags,
-        mut each: impl FnMut(&Header, &[u8]),
-    ) -> io::Result<()> {
+    fn receive(&mut self, flags: MsgFlags, mut each: impl FnMut(&Header, &[u8])) -> io::Result<()> {
         let length = loop {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
                 Ok(length) => break length,
@@ -169,7 +173,9 @@ impl Netlink {
                 return Err(io::ErrorKind::InvalidData.into());
             };
             each(&header, body);
-            rest = rest.get(header.length.next_multiple_of(4)..).unwrap_or_default();
+            rest = rest
+                .get(header.length.next_multiple_of(4)..)
+                .unwrap_or_default();
         }
         Ok(())
     }
@@ -184,12 +190,10 @@ struct Header {
 
 impl Header {
     fn read(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| -> Option<[u8; 4]> {
-            bytes.get(at..at.saturating_add(4))?.try_into().ok()
-        };
-        let half = |at: usize| -> Option<[u8; 2]> {
-            bytes.get(at..at.saturating_add(2))?.try_into().ok()
-        };
+        let word =
+            |at: usize| -> Option<[u8; 4]> { bytes.get(at..at.saturating_add(4))?.try_into().ok() };
+        let half =
+            |at: usize| -> Option<[u8; 2]> { bytes.get(at..at.saturating_add(2))?.try_into().ok() };
         let length = usize::try_from(u32::from_ne_bytes(word(0)?)).ok()?;
         (length >= HEADER).then_some(())?;
         Some(Self {
@@ -204,6 +208,13 @@ impl Header {
 /// The error number at the front of `NLMSG_ERROR` and `NLMSG_DONE`; 0 is an
 /// acknowledgement.
 fn verdict(body: &[u8]) -> io::Result<()> {
-    let code = body.get(..4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) }
+    let code = body
+        .get(..4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, i32::from_ne_bytes);
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(code.saturating_neg()))
+    }
 }

@@ -12,7 +12,7 @@ use crate::address;
 use crate::conf::grants::BackendName;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Effect, Record};
-use crate::journal::{self, Hold, Journal, Now, Owner};
+use crate::journal::{self, Effected, Hold, Journal, Now, Owner};
 use crate::limits::Limits;
 use crate::premises::{self, Premises};
 use crate::report;
@@ -74,6 +74,68 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
     Output::new(human, &listed)
 }
 
+pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
+    let past = match Journal::open_read_only(&root.journal(), PATIENCE) {
+        Ok(journal) => journal.history(last)?,
+        Err(journal::Error::Missing { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let mut human = String::new();
+    for run in &past {
+        let began = jiff::Timestamp::from_second(i64::try_from(run.began.as_secs())?)?;
+        let verdict = run.verdict.as_deref().unwrap_or("cut off");
+        let dry = if run.dry_run {
+            ", nothing was to be changed"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            human,
+            "{began} {} {}: {verdict}{dry}",
+            run.response, run.event.action
+        );
+        let event = serde_json::to_string(&run.event)?;
+        let _ = writeln!(human, "  event   {}", report::escape(&event, 1024));
+        if let Some(used) = run.told.get("used").filter(|used| !used.is_null()) {
+            let _ = writeln!(human, "  used    {used}");
+        }
+        for effect in &run.effects {
+            let _ = writeln!(
+                human,
+                "  effect  {}",
+                report::escape(&effect_line(effect), 1024)
+            );
+        }
+    }
+    if past.is_empty() {
+        human.push_str("nothing ran yet");
+    }
+    Output::new(human, &past)
+}
+
+fn effect_line(effect: &Effected) -> String {
+    match effect {
+        Effected::Hold {
+            address,
+            state,
+            how,
+        } => {
+            format!("block {address}: {}", how.as_deref().unwrap_or(state))
+        }
+        Effected::Helper {
+            helper,
+            argv,
+            outcome,
+        } => {
+            let outcome = outcome.as_deref().unwrap_or("cut off");
+            format!(
+                "run {helper} ({}): {outcome}, which nothing takes back",
+                argv.join(" ")
+            )
+        }
+    }
+}
+
 fn listed(hold: &Hold, now: &Now) -> Listed {
     Listed {
         address: hold.address,
@@ -108,7 +170,10 @@ pub(super) fn unblock(root: &Root, address: &str, dry_run: bool) -> anyhow::Resu
     let records = match holds {
         _ if dry_run => observed(&holds?),
         Ok(holds) if holds.is_empty() => remove(&mut broker, address, None)?,
-        Ok(holds) => holds.iter().map(|hold| broker.release(hold, "retort unblock")).collect(),
+        Ok(holds) => holds
+            .iter()
+            .map(|hold| broker.release(hold, "retort unblock"))
+            .collect(),
         // What the journal can't say the kernel still can.
         Err(why) => remove(&mut broker, address, Some(&why))?,
     };
@@ -121,28 +186,48 @@ fn remove(
     address: IpAddr,
     why: Option<&anyhow::Error>,
 ) -> anyhow::Result<Vec<Record>> {
-    let Ok(backend) = broker.backend(BackendName::Nftables) else { return Ok(Vec::new()) };
+    let Ok(backend) = broker.backend(BackendName::Nftables) else {
+        return Ok(Vec::new());
+    };
     if backend.look(address)?.is_none() {
         return Ok(Vec::new());
     }
     backend.remove(&[address])?;
     if let Some(why) = why {
-        eprintln!("retort: the journal could not be asked, so its holds still stand there: {why:#}");
+        eprintln!(
+            "retort: the journal could not be asked, so its holds still stand there: {why:#}"
+        );
     }
-    let effect = Effect::Unblock { network: address::host(address) };
-    Ok(vec![Record { effect, answer: Ok(Done::Unblocked { holds: 0 }) }])
+    let effect = Effect::Unblock {
+        network: address::host(address),
+    };
+    Ok(vec![Record {
+        effect,
+        answer: Ok(Done::Unblocked { holds: 0 }),
+    }])
 }
 
 fn observed(holds: &[Hold]) -> Vec<Record> {
-    let effect = |hold: &Hold| Effect::Unblock { network: address::host(hold.address) };
-    holds.iter().map(|hold| Record { effect: effect(hold), answer: Ok(Done::Observed) }).collect()
+    let effect = |hold: &Hold| Effect::Unblock {
+        network: address::host(hold.address),
+    };
+    holds
+        .iter()
+        .map(|hold| Record {
+            effect: effect(hold),
+            answer: Ok(Done::Observed),
+        })
+        .collect()
 }
 
 pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
     let mut broker = broker(root)?;
     if dry_run {
         let now = Now::read()?;
-        let holds = broker.journal().map_err(anyhow_of)?.maybe_due(&now, u32::MAX)?;
+        let holds = broker
+            .journal()
+            .map_err(anyhow_of)?
+            .maybe_due(&now, u32::MAX)?;
         let due = undo::due(holds, &now, Owner::alive);
         let holds: Vec<Hold> = due.into_iter().map(|due| due.hold).collect();
         return records_output(&observed(&holds), "nothing is due");
@@ -151,7 +236,10 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
     let mut records = Vec::new();
     loop {
         let swept = sweep::sweep(&mut broker, sweep::AT_ONCE).map_err(anyhow_of)?;
-        let released = swept.iter().filter(|swept| swept.record.answer.is_ok()).count();
+        let released = swept
+            .iter()
+            .filter(|swept| swept.record.answer.is_ok())
+            .count();
         records.extend(swept.into_iter().map(|Swept { record, .. }| record));
         if released == 0 {
             break;
@@ -169,11 +257,15 @@ pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, S
     names
         .into_iter()
         .map(|name| {
-            let found = (name.as_str(), 0_u16).to_socket_addrs().map_err(|e| e.to_string());
+            let found = (name.as_str(), 0_u16)
+                .to_socket_addrs()
+                .map_err(|e| e.to_string());
             let found = found.and_then(|addresses| {
                 let addresses: Vec<IpAddr> =
                     addresses.map(|a| address::canonical(a.ip())).collect();
-                broker.remember(&name, &addresses).map_err(|refusal| refusal.reason)?;
+                broker
+                    .remember(&name, &addresses)
+                    .map_err(|refusal| refusal.reason)?;
                 Ok(addresses)
             });
             (name, found)
@@ -183,7 +275,11 @@ pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, S
 
 fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {
     let lines: Vec<String> = records.iter().map(report::effect).collect();
-    let human = if lines.is_empty() { nothing.to_owned() } else { lines.join("\n") };
+    let human = if lines.is_empty() {
+        nothing.to_owned()
+    } else {
+        lines.join("\n")
+    };
     let failed = records.iter().any(|record| record.answer.is_err());
     Ok(Output::new(human, &records)?.failed_if(failed))
 }

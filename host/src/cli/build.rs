@@ -37,7 +37,11 @@ pub fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When cargo fails; its own words go to stderr.
-pub fn build(workspace: &Path, package: &str, target_dir: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+pub fn build(
+    workspace: &Path,
+    package: &str,
+    target_dir: Option<&Path>,
+) -> anyhow::Result<Vec<u8>> {
     let workspace = workspace.canonicalize().context("find the workspace")?;
     let target_dir = target_dir.map_or_else(|| workspace.join("target"), Path::to_owned);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -57,7 +61,9 @@ pub fn build(workspace: &Path, package: &str, target_dir: Option<&Path>) -> anyh
     }
     let status = cargo.status().context("start cargo")?;
     if !status.success() {
-        bail!("cargo could not build `{package}` ({status}); is the target there? `rustup target add {TARGET}`");
+        bail!(
+            "cargo could not build `{package}` ({status}); is the target there? `rustup target add {TARGET}`"
+        );
     }
     let file = format!("{}.wasm", package.replace('-', "_"));
     let module = target_dir.join(TARGET).join("guest").join(file);
@@ -68,7 +74,9 @@ pub fn build(workspace: &Path, package: &str, target_dir: Option<&Path>) -> anyh
 /// Panic messages name source files; the machine's own folders are taken out of
 /// them, so that the digest does not depend on where it was built.
 fn remaps(workspace: &Path, target_dir: &Path) -> anyhow::Result<String> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_default();
     let cargo_home =
         std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let sysroot = Command::new("rustc")

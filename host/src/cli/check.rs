@@ -45,7 +45,11 @@ struct Table {
 
 impl Table {
     fn row(&mut self, grade: Grade, subject: impl Into<String>, what: impl Into<String>) {
-        self.rows.push(Row { grade, subject: subject.into(), what: what.into() });
+        self.rows.push(Row {
+            grade,
+            subject: subject.into(),
+            what: what.into(),
+        });
     }
 
     fn result<E: std::fmt::Display>(&mut self, subject: &str, result: Result<String, E>) {
@@ -67,7 +71,11 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
         }
     };
     if let Some(premises) = &premises {
-        table.row(Grade::Ok, "retort.toml", format!("{} responses have grants", premises.grants.responses.len()));
+        table.row(
+            Grade::Ok,
+            "retort.toml",
+            format!("{} responses have grants", premises.grants.responses.len()),
+        );
         findings(&premises.conf.findings, &mut table);
         components(premises, &mut table);
         world(premises, &mut table);
@@ -90,10 +98,20 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
 }
 
 fn ownership(root: &Root, table: &mut Table) {
-    for path in [root.path().to_owned(), root.own(), root.grants(), root.journal(), root.cache(), root.bin()] {
+    for path in [
+        root.path().to_owned(),
+        root.own(),
+        root.grants(),
+        root.journal(),
+        root.cache(),
+        root.bin(),
+    ] {
         if fs::symlink_metadata(&path).is_err() {
             if path == root.own() || path == root.bin() {
-                let mend = format!("it is missing; run `retort --root {} install`", root.path().display());
+                let mend = format!(
+                    "it is missing; run `retort --root {} install`",
+                    root.path().display()
+                );
                 table.row(Grade::Error, path.display().to_string(), mend);
             }
             continue;
@@ -105,7 +123,9 @@ fn ownership(root: &Root, table: &mut Table) {
         if let Err(untrusted) = trust::check(&path)
             && !matches!(untrusted, trust::Untrusted::Unseen { .. })
         {
-            let what = format!("{untrusted}\nit may say when a response runs; what it may do stands in retort.toml");
+            let what = format!(
+                "{untrusted}\nit may say when a response runs; what it may do stands in retort.toml"
+            );
             table.row(Grade::Warning, path.display().to_string(), what);
         }
     }
@@ -147,14 +167,20 @@ fn components(premises: &Premises, table: &mut Table) {
     }
     for name in premises.grants.responses.keys() {
         if !files.contains(&format!("{name}.wasm")) {
-            let what = format!("[response.{name}] has grants, but there is no {name}.wasm in active-response/bin");
+            let what = format!(
+                "[response.{name}] has grants, but there is no {name}.wasm in active-response/bin"
+            );
             table.row(Grade::Warning, "retort.toml", what);
         }
     }
 }
 
 fn list(items: &[String]) -> String {
-    if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+    if items.is_empty() {
+        "nothing".to_owned()
+    } else {
+        items.join(", ")
+    }
 }
 
 fn may(grants: &Response, whole: &Grants) -> Vec<String> {
@@ -168,7 +194,10 @@ fn may(grants: &Response, whole: &Grants) -> Vec<String> {
             }
         };
         let backend = firewall.backend.unwrap_or(whole.firewall.backend);
-        may.push(format!("block {target} ({backend}, {} a minute)", firewall.per_minute));
+        may.push(format!(
+            "block {target} ({backend}, {} a minute)",
+            firewall.per_minute
+        ));
     }
     may.extend(grants.process.keys().map(|helper| format!("run {helper}")));
     if grants.hostname {
@@ -182,21 +211,37 @@ fn world(premises: &Premises, table: &mut Table) {
     let root = &premises.root;
     let wall = Limits::default().wall;
     let open = Journal::open(&root.journal(), wall).and_then(|journal| journal.open_holds());
-    table.result("journal", open.map(|holds| format!("{} blocks stand", holds.len())));
+    table.result(
+        "journal",
+        open.map(|holds| format!("{} blocks stand", holds.len())),
+    );
     if premises.grants.firewall.backend == BackendName::Nftables {
         let seen = Nftables::open(root.path(), wall).and_then(|mut nftables| nftables.list());
-        table.result("nftables", seen.map(|seen| format!("{} addresses are in the set", seen.len())));
+        table.result(
+            "nftables",
+            seen.map(|seen| format!("{} addresses are in the set", seen.len())),
+        );
     }
-    let Ok(retort) = premises::this_program() else { return };
+    let Ok(retort) = premises::this_program() else {
+        return;
+    };
     let mut broker = Broker::new(premises.world(&retort, wall));
     for (name, found) in blocks::refresh(&mut broker) {
         match found {
             Ok(addresses) => table.row(Grade::Ok, name, format!("protected as {addresses:?}")),
-            Err(why) => table.row(Grade::Warning, name, format!("is to be protected, but is not found: {why}")),
+            Err(why) => table.row(
+                Grade::Warning,
+                name,
+                format!("is to be protected, but is not found: {why}"),
+            ),
         }
     }
     match broker.protect_list() {
-        Ok(list) => table.row(Grade::Ok, "protect list", format!("{} entries", list.entries().len())),
+        Ok(list) => table.row(
+            Grade::Ok,
+            "protect list",
+            format!("{} entries", list.entries().len()),
+        ),
         Err(refusal) => table.row(Grade::Error, "protect list", refusal.reason),
     }
 }
@@ -204,28 +249,50 @@ fn world(premises: &Premises, table: &mut Table) {
 /// Links that are ours and are not there, and executables that are not ours.
 fn links(root: &Root, premises: Option<&Premises>, table: &mut Table) {
     let manifest = Manifest::read(root).unwrap_or_default();
-    let Ok(retort) = premises::this_program() else { return };
-    for placed in manifest.placed.iter().filter(|placed| placed.kind == Kind::Link) {
+    let Ok(retort) = premises::this_program() else {
+        return;
+    };
+    for placed in manifest
+        .placed
+        .iter()
+        .filter(|placed| placed.kind == Kind::Link)
+    {
         let path = root.bin().join(&placed.name);
         let subject = path.display().to_string();
         let mend = format!("run `retort --root {} install`", root.path().display());
         match fs::symlink_metadata(&path) {
             Err(_) => table.row(Grade::Error, subject, format!("our link is gone; {mend}")),
             Ok(meta) if !meta.is_symlink() => {
-                let what = format!("something else is in place of our link, as after a package upgrade: it runs UNSEALED; {mend}");
+                let what = format!(
+                    "something else is in place of our link, as after a package upgrade: it runs UNSEALED; {mend}"
+                );
                 table.row(Grade::Error, subject, what);
             }
             Ok(_) => match fs::read_link(&path) {
                 Ok(target) if target == retort => table.row(Grade::Ok, subject, "is our link"),
-                Ok(target) => table.row(Grade::Warning, subject, format!("links to {}; {mend}", target.display())),
+                Ok(target) => table.row(
+                    Grade::Warning,
+                    subject,
+                    format!("links to {}; {mend}", target.display()),
+                ),
                 Err(why) => table.row(Grade::Error, subject, why.to_string()),
             },
         }
     }
     let Some(premises) = premises else { return };
-    let commands = premises.conf.commands.iter().map(|command| command.executable.as_str());
-    let called: BTreeSet<&str> =
-        commands.chain(premises.ar.iter().map(|entry: &ar::Entry| entry.executable.as_str())).collect();
+    let commands = premises
+        .conf
+        .commands
+        .iter()
+        .map(|command| command.executable.as_str());
+    let called: BTreeSet<&str> = commands
+        .chain(
+            premises
+                .ar
+                .iter()
+                .map(|entry: &ar::Entry| entry.executable.as_str()),
+        )
+        .collect();
     for executable in called {
         if manifest.find(executable).is_none() && is_present(&root.bin().join(executable)) {
             let what = "it is no link to retort: it runs as root, unsealed";
@@ -241,8 +308,14 @@ fn is_present(path: &Path) -> bool {
 fn log(root: &Root, table: &mut Table) {
     let opened = cap_std::fs::Dir::open_ambient_dir(root.logs(), cap_std::ambient_authority());
     match opened {
-        Ok(logs) => table.result("log", Log::open(&logs).map(|_| "active-responses.log is a plain file".to_owned())),
-        Err(why) => table.row(Grade::Warning, "log", format!("{}: {why}", root.logs().display())),
+        Ok(logs) => table.result(
+            "log",
+            Log::open(&logs).map(|_| "active-responses.log is a plain file".to_owned()),
+        ),
+        Err(why) => table.row(
+            Grade::Warning,
+            "log",
+            format!("{}: {why}", root.logs().display()),
+        ),
     }
 }
-

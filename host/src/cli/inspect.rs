@@ -25,7 +25,10 @@ struct Inspected {
 pub(super) fn inspect(file: &Path) -> anyhow::Result<Output> {
     let bytes = conf::read(file, shape::LARGEST).with_context(|| file.display().to_string())?;
     let shape = Shape::of(&bytes);
-    let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let refused = match &shape {
         Err(misshapen) => Some(misshapen.clone()),
         Ok(shape) => shape.check(&name, &Response::default()).err(),

@@ -29,9 +29,18 @@ use crate::vessel::shape::{self, Shape};
 
 /// The default grants of the responses that come with the project.
 const DEFAULTS: [(&str, &str); 3] = [
-    ("firewall-drop", include_str!("../../../responses/firewall-drop/grants.toml")),
-    ("restart-ossec", include_str!("../../../responses/restart-ossec/grants.toml")),
-    ("makelists", include_str!("../../../responses/makelists/grants.toml")),
+    (
+        "firewall-drop",
+        include_str!("../../../responses/firewall-drop/grants.toml"),
+    ),
+    (
+        "restart-ossec",
+        include_str!("../../../responses/restart-ossec/grants.toml"),
+    ),
+    (
+        "makelists",
+        include_str!("../../../responses/makelists/grants.toml"),
+    ),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +68,11 @@ struct Steps {
 
 impl Steps {
     /// Notes a step, and does it unless the run is dry.
-    fn step(&mut self, what: String, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn step(
+        &mut self,
+        what: String,
+        work: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         if !self.dry_run {
             work().with_context(|| what.clone())?;
         }
@@ -82,12 +95,18 @@ impl Steps {
 pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> {
     let bin = root.bin();
     if !bin.is_dir() {
-        bail!("{}: there is no such folder; is --root right?", bin.display());
+        bail!(
+            "{}: there is no such folder; is --root right?",
+            bin.display()
+        );
     }
     trust::check(&bin)?;
     let retort = premises::this_program()?;
     trust::check(&retort)?;
-    let mut steps = Steps { dry_run: arguments.dry_run, ..Steps::default() };
+    let mut steps = Steps {
+        dry_run: arguments.dry_run,
+        ..Steps::default()
+    };
     for folder in [root.own(), root.cache(), root.replaced()] {
         if !folder.exists() {
             steps.step(format!("make {}", folder.display()), || {
@@ -99,27 +118,48 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
     let components = components(arguments.from.as_deref())?;
     write_grants(root, &components, dialect, &arguments.backend, &mut steps)?;
 
-    let mut manifest = if root.own().exists() { Manifest::read(root)? } else { Manifest::default() };
+    let mut manifest = if root.own().exists() {
+        Manifest::read(root)?
+    } else {
+        Manifest::default()
+    };
     let mut names: Vec<String> = Vec::new();
     for component in &components {
         let file = format!("{}.wasm", component.name);
-        let placing = Placing { root, name: &file, kind: Kind::Component };
-        placing.place(&mut manifest, &mut steps, |path| fs::read(path).ok().as_ref() == Some(&component.bytes), |path| {
-            write_new(path, &component.bytes, 0o640)
-        })?;
+        let placing = Placing {
+            root,
+            name: &file,
+            kind: Kind::Component,
+        };
+        placing.place(
+            &mut manifest,
+            &mut steps,
+            |path| fs::read(path).ok().as_ref() == Some(&component.bytes),
+            |path| write_new(path, &component.bytes, 0o640),
+        )?;
         names.push(component.name.clone());
         if dialect == Dialect::Ossec {
             names.push(format!("{}.sh", component.name));
         }
     }
-    let placed = manifest.placed.iter().filter(|placed| placed.kind == Kind::Link);
+    let placed = manifest
+        .placed
+        .iter()
+        .filter(|placed| placed.kind == Kind::Link);
     names.extend(placed.map(|placed| placed.name.clone()));
     names.dedup();
     for name in &names {
-        let placing = Placing { root, name, kind: Kind::Link };
-        placing.place(&mut manifest, &mut steps, |path| is_link_to(path, &retort), |path| {
-            Ok(std::os::unix::fs::symlink(&retort, path)?)
-        })?;
+        let placing = Placing {
+            root,
+            name,
+            kind: Kind::Link,
+        };
+        placing.place(
+            &mut manifest,
+            &mut steps,
+            |path| is_link_to(path, &retort),
+            |path| Ok(std::os::unix::fs::symlink(&retort, path)?),
+        )?;
     }
     if !arguments.dry_run {
         settle(root, &retort, &mut steps)?;
@@ -159,22 +199,32 @@ struct Component {
 }
 
 fn components(from: Option<&Path>) -> anyhow::Result<Vec<Component>> {
-    let Some(from) = from else { return Ok(Vec::new()) };
+    let Some(from) = from else {
+        return Ok(Vec::new());
+    };
     let mut components = Vec::new();
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        let name = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default()
+            .to_owned();
         Name::parse(&name)?;
-        let bytes = conf::read(&path, shape::LARGEST).with_context(|| path.display().to_string())?;
+        let bytes =
+            conf::read(&path, shape::LARGEST).with_context(|| path.display().to_string())?;
         Shape::of(&bytes).with_context(|| path.display().to_string())?;
         components.push(Component { name, bytes });
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
     if components.is_empty() {
-        bail!("{}: there is no component in it; `retort build` makes one", from.display());
+        bail!(
+            "{}: there is no component in it; `retort build` makes one",
+            from.display()
+        );
     }
     Ok(components)
 }
@@ -206,9 +256,10 @@ fn write_grants(
         }
     }
     conf::grants::parse(&text, &path)?;
-    steps.step(format!("write the default grants to {}", path.display()), || {
-        write_new(&path, text.as_bytes(), 0o600)
-    })
+    steps.step(
+        format!("write the default grants to {}", path.display()),
+        || write_new(&path, text.as_bytes(), 0o600),
+    )
 }
 
 /// One name in `active-response/bin` that becomes ours.
@@ -241,12 +292,20 @@ impl Placing<'_> {
             };
         let replaces = exists && !ours;
         let replaced = replaces || before.is_some_and(|placed| placed.replaced);
-        manifest.put(Placed { name: self.name.to_owned(), kind: self.kind, replaced });
+        manifest.put(Placed {
+            name: self.name.to_owned(),
+            kind: self.kind,
+            replaced,
+        });
         let what = match self.kind {
             Kind::Link => "link",
             Kind::Component => "put the component",
         };
-        let keeping = if replaces { ", and keep what was there" } else { "" };
+        let keeping = if replaces {
+            ", and keep what was there"
+        } else {
+            ""
+        };
         steps.step(format!("{what} {}{keeping}", path.display()), || {
             manifest.write(self.root)?;
             if replaces {
@@ -266,7 +325,11 @@ fn is_link_to(path: &Path, target: &Path) -> bool {
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
     file.write_all(bytes)?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
@@ -283,7 +346,10 @@ fn guess(root: &Root) -> Dialect {
 }
 
 pub(super) fn uninstall(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
-    let mut steps = Steps { dry_run, ..Steps::default() };
+    let mut steps = Steps {
+        dry_run,
+        ..Steps::default()
+    };
     let mut manifest = Manifest::read(root)?;
     release_all(root, &mut steps)?;
     for placed in manifest.placed.clone() {

@@ -57,6 +57,12 @@ enum Verb {
         #[command(subcommand)]
         verb: Option<blocks::Verb>,
     },
+    /// The last runs: what each saw, how it ended, what it did.
+    History {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        last: u32,
+    },
     /// Gives up every hold on an address.
     Unblock {
         /// The address.
@@ -102,7 +108,11 @@ pub(crate) struct Output {
 
 impl Output {
     fn new(human: impl Into<String>, of: &impl Serialize) -> anyhow::Result<Self> {
-        Ok(Self { human: human.into(), json: serde_json::to_value(of)?, ok: true })
+        Ok(Self {
+            human: human.into(),
+            json: serde_json::to_value(of)?,
+            ok: true,
+        })
     }
 
     fn failed_if(mut self, failed: bool) -> Self {
@@ -119,8 +129,11 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         Some(COMPILE) => return ExitCode::from(compile::child()),
         Some(SUPERVISE) => {
             let limit = word(2).and_then(|ms| ms.parse().ok()).unwrap_or(0);
-            let helper: Vec<String> =
-                argv.iter().skip(4).map(|a| a.to_string_lossy().into_owned()).collect();
+            let helper: Vec<String> = argv
+                .iter()
+                .skip(4)
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect();
             return ExitCode::from(helper::supervise(Duration::from_millis(limit), &helper));
         }
         _ => {}
@@ -139,12 +152,18 @@ pub fn main(argv: &[OsString]) -> ExitCode {
                 Format::Human => println!("{}", output.human.trim_end()),
                 Format::Json => println!("{}", output.json),
             }
-            if output.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if output.ok {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             match format {
                 Format::Human => eprintln!("retort: {error:#}"),
-                Format::Json => println!("{}", serde_json::json!({ "error": format!("{error:#}") })),
+                Format::Json => {
+                    println!("{}", serde_json::json!({ "error": format!("{error:#}") }))
+                }
             }
             ExitCode::FAILURE
         }
@@ -159,12 +178,19 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         Verb::Check => check::check(&root),
         Verb::Run(arguments) => run::run(&root, &arguments),
         Verb::Inspect { file } => inspect::inspect(&file),
-        Verb::Blocks { verb: None | Some(blocks::Verb::List) } => blocks::list(&root),
+        Verb::Blocks {
+            verb: None | Some(blocks::Verb::List),
+        } => blocks::list(&root),
+        Verb::History { last } => blocks::history(&root, last),
         Verb::Unblock { address, dry_run } => blocks::unblock(&root, &address, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),
         Verb::Uninstall { dry_run } => install::uninstall(&root, dry_run),
-        Verb::Build { package, workspace, to } => {
+        Verb::Build {
+            package,
+            workspace,
+            to,
+        } => {
             let component = build::build(&workspace, &package, None)?;
             let to = to.unwrap_or_else(|| PathBuf::from(format!("{package}.wasm")));
             std::fs::write(&to, &component)?;

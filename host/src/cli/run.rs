@@ -38,7 +38,8 @@ pub(super) struct Arguments {
 pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> {
     let path = &arguments.event;
     let event = conf::read(path, EVENT).with_context(|| path.display().to_string())?;
-    let event: Event = serde_json::from_slice(&event).with_context(|| path.display().to_string())?;
+    let event: Event =
+        serde_json::from_slice(&event).with_context(|| path.display().to_string())?;
     let premises = Premises::read(root, None)?;
     let retort = premises::this_program()?;
     let registry = Registry::open(root, &retort)?;
@@ -60,7 +61,9 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
         dry_run: arguments.dry_run,
         started: Instant::now(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let dialect = premises.grants.dialect;
     let outcome = runtime.block_on(respond::conduct(
         &context,
@@ -71,9 +74,18 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
         Consent::Continue,
     ));
     let line = report::Outcome::of(&outcome);
-    let mut human = format!("{} {}: {}\n", line.response, line.action, report::escape(&line.verdict, 1024));
+    let mut human = format!(
+        "{} {}: {}\n",
+        line.response,
+        line.action,
+        report::escape(&line.verdict, 1024)
+    );
     let _ = writeln!(human, "  sha256  {}", outcome.digest);
-    let _ = writeln!(human, "  event   {}", serde_json::to_string(&outcome.event)?);
+    let _ = writeln!(
+        human,
+        "  event   {}",
+        serde_json::to_string(&outcome.event)?
+    );
     for import in &outcome.imports {
         let _ = writeln!(human, "  import  {import}");
     }

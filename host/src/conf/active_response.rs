@@ -84,14 +84,26 @@ impl Block {
                 other => return Err(unknown(option, file, other)),
             }
         }
-        let repeated_offenders =
-            options.repeated_offenders.map(|o| ladder(o, file, findings)).unwrap_or_default();
+        let repeated_offenders = options
+            .repeated_offenders
+            .map(|o| ladder(o, file, findings))
+            .unwrap_or_default();
         let named = options.command.is_some() || options.location.is_some();
-        if disabled == Some(true) || (!named && (disabled.is_some() || !repeated_offenders.is_empty())) {
-            return Ok(Self { response: None, disabled, repeated_offenders });
+        if disabled == Some(true)
+            || (!named && (disabled.is_some() || !repeated_offenders.is_empty()))
+        {
+            return Ok(Self {
+                response: None,
+                disabled,
+                repeated_offenders,
+            });
         }
         let response = options.response(block, file, findings)?;
-        Ok(Self { response, disabled, repeated_offenders })
+        Ok(Self {
+            response,
+            disabled,
+            repeated_offenders,
+        })
     }
 }
 
@@ -122,12 +134,14 @@ impl Options<'_> {
             }
             let what = "Missing options in the active response configuration: `command` and `location` are required";
             let mut problem = block.problem(file, Some(1281), what.to_owned());
-            problem.fix = Some("<command>firewall-drop</command><location>local</location>".to_owned());
+            problem.fix =
+                Some("<command>firewall-drop</command><location>local</location>".to_owned());
             return Err(Box::new(problem));
         };
         let location = self::location(location, file)?;
         if location.contains(&Location::DefinedAgent) && self.agent_id.is_none() {
-            let mut problem = block.problem(file, Some(1304), "No agent defined for response".to_owned());
+            let mut problem =
+                block.problem(file, Some(1304), "No agent defined for response".to_owned());
             problem.fix = Some("<agent_id>001</agent_id>".to_owned());
             return Err(Box::new(problem));
         }
@@ -135,9 +149,17 @@ impl Options<'_> {
             command: command.text.clone(),
             location,
             agent_id: self.agent_id.map(|option| option.text.clone()),
-            level: self.level.map_or(Ok(0), |option| level(option, file, findings))?,
-            rules_group: self.rules_group.map(|o| groups(o, file, findings)).unwrap_or_default(),
-            rules_id: self.rules_id.map(|o| ids(o, file, findings)).unwrap_or_default(),
+            level: self
+                .level
+                .map_or(Ok(0), |option| level(option, file, findings))?,
+            rules_group: self
+                .rules_group
+                .map(|o| groups(o, file, findings))
+                .unwrap_or_default(),
+            rules_id: self
+                .rules_id
+                .map(|o| ids(o, file, findings))
+                .unwrap_or_default(),
             timeout: self.timeout.map_or(0, |o| timeout(o, file, findings)),
             line: block.line,
         }))
@@ -152,14 +174,18 @@ fn location(option: &Element, file: &Path) -> Result<BTreeSet<Location>, Box<Pro
         "all" | "any" => Some(Location::All),
         _ => None,
     };
-    let words = option.text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty());
+    let words = option
+        .text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|w| !w.is_empty());
     let locations: Option<BTreeSet<Location>> = words.map(word).collect();
     match locations {
         Some(locations) if !locations.is_empty() => Ok(locations),
         _ => {
             let what = format!("Invalid active response location: '{}'", option.text);
             let mut problem = option.problem(file, Some(1302), what);
-            problem.fix = Some("<location>local</location> (or server, defined-agent, all)".to_owned());
+            problem.fix =
+                Some("<location>local</location> (or server, defined-agent, all)".to_owned());
             Err(Box::new(problem))
         }
     }
@@ -181,14 +207,18 @@ fn level(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Result<u
         let what = format!("the original reads the level `{text}` as {level}");
         findings.push(option.problem(file, None, what));
     }
-    u8::try_from(level).ok().filter(|l| u32::from(*l) <= HIGHEST_LEVEL).ok_or_else(invalid)
+    u8::try_from(level)
+        .ok()
+        .filter(|l| u32::from(*l) <= HIGHEST_LEVEL)
+        .ok_or_else(invalid)
 }
 
 /// Decimal digits as `atoi` of the original reads them: modulo 2^32.
 fn wrapping(digits: &str) -> u32 {
-    digits
-        .bytes()
-        .fold(0_u32, |n, b| n.wrapping_mul(10).wrapping_add(u32::from(b.wrapping_sub(b'0'))))
+    digits.bytes().fold(0_u32, |n, b| {
+        n.wrapping_mul(10)
+            .wrapping_add(u32::from(b.wrapping_sub(b'0')))
+    })
 }
 
 fn timeout(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> i32 {
@@ -208,16 +238,25 @@ fn groups(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Vec<Str
     let what = if text.contains(['^', '$', '\\', '*', '+', '(', ')']) {
         Some("the original reads rules_group as a regular expression, retort as whole group names")
     } else if text.contains(',') {
-        Some("the original takes `,` in rules_group as a part of the text, retort as a separator; `|` means the same to both")
+        Some(
+            "the original takes `,` in rules_group as a part of the text, retort as a separator; `|` means the same to both",
+        )
     } else {
         None
     };
     findings.extend(what.map(|what| option.problem(file, None, what.to_owned())));
-    text.split([',', '|']).map(|g| g.trim().to_owned()).filter(|g| !g.is_empty()).collect()
+    text.split([',', '|'])
+        .map(|g| g.trim().to_owned())
+        .filter(|g| !g.is_empty())
+        .collect()
 }
 
 fn ids(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Vec<u32> {
-    let parts = option.text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts = option
+        .text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
     let mut ids = Vec::new();
     for part in parts {
         match part.parse() {
@@ -232,8 +271,12 @@ fn ids(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Vec<u32> {
 }
 
 fn ladder(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Vec<u32> {
-    let parts: Vec<&str> =
-        option.text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = option
+        .text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
     let steps: Vec<u32> = parts
         .iter()
         .map_while(|part| u32::try_from(super::ar::atoi(part)).ok().filter(|n| *n > 0))

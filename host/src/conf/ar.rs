@@ -6,7 +6,8 @@ use super::active_response::ActiveResponse;
 use super::ossec::OssecConf;
 
 /// The two lines that are always there.
-const RESTART: &str = "restart-ossec0 - restart-ossec.sh - 0\nrestart-ossec0 - restart-ossec.cmd - 0\n";
+const RESTART: &str =
+    "restart-ossec0 - restart-ossec.sh - 0\nrestart-ossec0 - restart-ossec.cmd - 0\n";
 
 /// The original cuts a name here.
 const LONGEST_NAME: usize = 255;
@@ -36,7 +37,10 @@ pub enum Longest {
 /// Reads the lines. One without both separators is skipped, as execd does.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Vec<Entry> {
-    String::from_utf8_lossy(bytes).lines().filter_map(line).collect()
+    String::from_utf8_lossy(bytes)
+        .lines()
+        .filter_map(line)
+        .collect()
 }
 
 fn line(line: &str) -> Option<Entry> {
@@ -53,9 +57,17 @@ fn line(line: &str) -> Option<Entry> {
 #[must_use]
 pub fn render(conf: &OssecConf) -> String {
     let line = |response: &ActiveResponse| {
-        let command = conf.commands.iter().find(|command| command.name == response.command)?;
+        let command = conf
+            .commands
+            .iter()
+            .find(|command| command.name == response.command)?;
         let name = format!("{}{}", command.name, response.timeout);
-        Some(format!("{} - {} - {}\n", cut(&name), command.executable, response.timeout))
+        Some(format!(
+            "{} - {} - {}\n",
+            cut(&name),
+            command.executable,
+            response.timeout
+        ))
     };
     let lines = conf.responses.iter().filter_map(line);
     std::iter::once(RESTART.to_owned()).chain(lines).collect()
@@ -64,11 +76,16 @@ pub fn render(conf: &OssecConf) -> String {
 /// The longest timeout of `executable` in the list.
 #[must_use]
 pub fn longest_timeout(entries: &[Entry], executable: &str) -> Longest {
-    let timeouts = entries.iter().filter(|e| e.executable == executable).map(|e| e.timeout);
-    timeouts.fold(Longest::NotNamed, |longest, timeout| match (longest, timeout) {
-        (Longest::Forever, _) | (_, 0) => Longest::Forever,
-        (Longest::After(before), now) => Longest::After(before.max(seconds(now))),
-        (Longest::NotNamed, now) => Longest::After(seconds(now)),
+    let timeouts = entries
+        .iter()
+        .filter(|e| e.executable == executable)
+        .map(|e| e.timeout);
+    timeouts.fold(Longest::NotNamed, |longest, timeout| {
+        match (longest, timeout) {
+            (Longest::Forever, _) | (_, 0) => Longest::Forever,
+            (Longest::After(before), now) => Longest::After(before.max(seconds(now))),
+            (Longest::NotNamed, now) => Longest::After(seconds(now)),
+        }
     })
 }
 
@@ -95,6 +112,13 @@ pub(super) fn atoi(text: &str) -> i32 {
     let value = digits
         .bytes()
         .take_while(u8::is_ascii_digit)
-        .fold(0_i32, |n, b| n.saturating_mul(10).saturating_add(i32::from(b.wrapping_sub(b'0'))));
-    if negative { value.saturating_neg() } else { value }
+        .fold(0_i32, |n, b| {
+            n.saturating_mul(10)
+                .saturating_add(i32::from(b.wrapping_sub(b'0')))
+        });
+    if negative {
+        value.saturating_neg()
+    } else {
+        value
+    }
 }

@@ -54,7 +54,8 @@ impl Command {
             || executable.is_none()
             || (dialect == Dialect::Ossec && expect.is_none());
         let (Some(name), Some(executable), false) = (name, executable, missing) else {
-            let what = "Missing command options. You must specify a 'name', 'executable' and 'expect'";
+            let what =
+                "Missing command options. You must specify a 'name', 'executable' and 'expect'";
             let mut problem = block.problem(file, Some(1280), what.to_owned());
             problem.fix = Some(
                 "<command><name>firewall-drop</name><executable>firewall-drop</executable><expect>srcip</expect></command>"
@@ -62,7 +63,8 @@ impl Command {
             );
             return Err(Box::new(problem));
         };
-        if dialect == Dialect::Ossec && !block.children.iter().any(|c| c.name == "timeout_allowed") {
+        if dialect == Dialect::Ossec && !block.children.iter().any(|c| c.name == "timeout_allowed")
+        {
             let what = format!(
                 "`{name}` has no timeout_allowed: the document and retort take that as yes, OSSEC 4.x as no"
             );
@@ -73,7 +75,14 @@ impl Command {
         if let Err(refused) = super::executable::Name::parse(&executable) {
             findings.push(block.problem(file, None, refused.to_string()));
         }
-        Ok(Self { name, executable, expect, timeout_allowed, extra_args, line: block.line })
+        Ok(Self {
+            name,
+            executable,
+            expect,
+            timeout_allowed,
+            extra_args,
+            line: block.line,
+        })
     }
 }
 
@@ -89,7 +98,8 @@ fn expect(option: &Element, file: &Path, findings: &mut Vec<Problem>) -> Expect 
             _ => {
                 let what = format!("`{token}` is no field that can be expected; it is ignored");
                 let mut finding = option.problem(file, None, what);
-                finding.fix = Some("<expect>srcip</expect> (or username, filename, hostname)".into());
+                finding.fix =
+                    Some("<expect>srcip</expect> (or username, filename, hostname)".into());
                 findings.push(finding);
                 false
             }

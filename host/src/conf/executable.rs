@@ -55,7 +55,10 @@ impl Name {
         };
         match why {
             None => Ok(Self(text.to_owned())),
-            Some(why) => Err(Refused { name: text.chars().take(64).collect(), why }),
+            Some(why) => Err(Refused {
+                name: text.chars().take(64).collect(),
+                why,
+            }),
         }
     }
 
@@ -89,14 +92,22 @@ mod tests {
     #[test]
     fn the_whole_name_comes_before_its_stem() {
         let components = |text: &str| Name::parse(text).unwrap().components();
-        assert_eq!(components("firewall-drop.sh"), ["firewall-drop.sh.wasm", "firewall-drop.wasm"]);
+        assert_eq!(
+            components("firewall-drop.sh"),
+            ["firewall-drop.sh.wasm", "firewall-drop.wasm"]
+        );
         assert_eq!(components("firewall-drop"), ["firewall-drop.wasm"]);
-        assert_eq!(components("restart-ossec.cmd"), ["restart-ossec.cmd.wasm", "restart-ossec.wasm"]);
+        assert_eq!(
+            components("restart-ossec.cmd"),
+            ["restart-ossec.cmd.wasm", "restart-ossec.wasm"]
+        );
     }
 
     #[test]
     fn no_name_leads_out_of_the_folder() {
-        for bad in ["", "..", "../x", "a/b", "/bin/sh", "a\\b", "C:x", ".sh", "a\0b", "a\nb", "a..b"] {
+        for bad in [
+            "", "..", "../x", "a/b", "/bin/sh", "a\\b", "C:x", ".sh", "a\0b", "a\nb", "a..b",
+        ] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Name::parse(&"x".repeat(300)).is_err());

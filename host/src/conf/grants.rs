@@ -53,7 +53,10 @@ impl Grants {
         self.responses
             .get(response)
             .cloned()
-            .unwrap_or_else(|| Response { limits: self.limits, ..Response::default() })
+            .unwrap_or_else(|| Response {
+                limits: self.limits,
+                ..Response::default()
+            })
     }
 }
 
@@ -210,7 +213,9 @@ pub enum Argument {
 pub fn parse(text: &str, file: &Path) -> Result<Grants, Box<Problem>> {
     let problem = |at: usize, message: &str| {
         let (line, column) = position(text.as_bytes(), at);
-        let (what, fix) = message.split_once(raw::WRITE).map_or((message, None), |(w, f)| (w, Some(f)));
+        let (what, fix) = message
+            .split_once(raw::WRITE)
+            .map_or((message, None), |(w, f)| (w, Some(f)));
         Box::new(Problem {
             file: file.to_owned(),
             line,
@@ -279,7 +284,10 @@ limits = { wall = "30 s" }
         assert_eq!(restart.wall, Duration::from_secs(120));
         assert_eq!(restart.on, [Action::Add]);
         let lists = grants.response("makelists");
-        assert_eq!(lists.process["makelists"].argv[1], Argument::Field(Field::User));
+        assert_eq!(
+            lists.process["makelists"].argv[1],
+            Argument::Field(Field::User)
+        );
         assert_eq!(lists.limits.wall, Duration::from_secs(30));
         assert_eq!(lists.limits.fuel, Limits::default().fuel);
     }
@@ -288,7 +296,13 @@ limits = { wall = "30 s" }
     fn nothing_is_granted_to_whom_the_file_does_not_name() {
         let grants = read("[limits]\nfuel = 5\n").unwrap();
         let other = grants.response("other");
-        assert_eq!(other, Response { limits: grants.limits, ..Response::default() });
+        assert_eq!(
+            other,
+            Response {
+                limits: grants.limits,
+                ..Response::default()
+            }
+        );
         assert_eq!(other.limits.fuel, 5);
     }
 
@@ -297,30 +311,113 @@ limits = { wall = "30 s" }
         for (text, line, what, fix) in [
             ("mod = 1", 1, "unknown field `mod`", None),
             ("\n[limits]\nfuel = -1", 3, "invalid value", None),
-            ("[limits]\nwall = \"5\"", 2, "`5` is no duration", Some("\"5 s\"")),
-            ("[limits]\nwall = \"0 s\"", 2, "longer than nothing", Some("\"5 s\"")),
-            ("[limits]\nmemory = \"much\"", 2, "`much` is no size", Some("\"16 MiB\"")),
-            ("[firewall]\nbackend = \"hosts-deny\"", 2, "`hosts-deny` is no backend", Some("\"nftables\" or \"record\"")),
-            ("[firewall]\nprotect_admin_sessions = \"wheel\"", 2, "does not serve", Some("\"off\"")),
+            (
+                "[limits]\nwall = \"5\"",
+                2,
+                "`5` is no duration",
+                Some("\"5 s\""),
+            ),
+            (
+                "[limits]\nwall = \"0 s\"",
+                2,
+                "longer than nothing",
+                Some("\"5 s\""),
+            ),
+            (
+                "[limits]\nmemory = \"much\"",
+                2,
+                "`much` is no size",
+                Some("\"16 MiB\""),
+            ),
+            (
+                "[firewall]\nbackend = \"hosts-deny\"",
+                2,
+                "`hosts-deny` is no backend",
+                Some("\"nftables\" or \"record\""),
+            ),
+            (
+                "[firewall]\nprotect_admin_sessions = \"wheel\"",
+                2,
+                "does not serve",
+                Some("\"off\""),
+            ),
             ("[firewall]\nper_minute = 0", 2, "at least 1", None),
-            ("[firewall]\nprotect = [\"not a name\"]", 2, "`not a name` is no address", Some("\"10.0.0.0/8\"")),
-            ("[response.x]\nfirewall = { target = \"all\" }", 2, "`all` is no target", Some("\"srcip\"")),
-            ("[response.x]\nfirewall = { widest = { ipv4 = 33 } }", 2, "longer than 32", None),
-            ("[response.x]\nprocess.a = { argv = [\"sh\"] }", 2, "absolute", Some("/usr")),
-            ("[response.x]\nprocess.a = { argv = [] }", 2, "absolute", Some("/usr")),
-            ("[response.x]\nprocess.a = { argv = [\"/bin/x\", \"{pid}\"] }", 2, "`{pid}` is no placeholder", Some("{user}")),
-            ("[response.x]\nprocess.a = { argv = [\"/bin/x\", \"--u={user}\"] }", 2, "whole argument", Some("\"{user}\"")),
-            ("[response.x]\nprocess.\"a b\" = { argv = [\"/bin/x\"] }", 2, "no helper name", None),
-            ("[response.\"../x\"]\nhostname = true", 1, "holds a path separator", None),
-            ("[response.x]\nlimits = { fuel = 2_000_000_000 }", 2, "above the ceiling", Some("[ceilings]")),
+            (
+                "[firewall]\nprotect = [\"not a name\"]",
+                2,
+                "`not a name` is no address",
+                Some("\"10.0.0.0/8\""),
+            ),
+            (
+                "[response.x]\nfirewall = { target = \"all\" }",
+                2,
+                "`all` is no target",
+                Some("\"srcip\""),
+            ),
+            (
+                "[response.x]\nfirewall = { widest = { ipv4 = 33 } }",
+                2,
+                "longer than 32",
+                None,
+            ),
+            (
+                "[response.x]\nprocess.a = { argv = [\"sh\"] }",
+                2,
+                "absolute",
+                Some("/usr"),
+            ),
+            (
+                "[response.x]\nprocess.a = { argv = [] }",
+                2,
+                "absolute",
+                Some("/usr"),
+            ),
+            (
+                "[response.x]\nprocess.a = { argv = [\"/bin/x\", \"{pid}\"] }",
+                2,
+                "`{pid}` is no placeholder",
+                Some("{user}"),
+            ),
+            (
+                "[response.x]\nprocess.a = { argv = [\"/bin/x\", \"--u={user}\"] }",
+                2,
+                "whole argument",
+                Some("\"{user}\""),
+            ),
+            (
+                "[response.x]\nprocess.\"a b\" = { argv = [\"/bin/x\"] }",
+                2,
+                "no helper name",
+                None,
+            ),
+            (
+                "[response.\"../x\"]\nhostname = true",
+                1,
+                "holds a path separator",
+                None,
+            ),
+            (
+                "[response.x]\nlimits = { fuel = 2_000_000_000 }",
+                2,
+                "above the ceiling",
+                Some("[ceilings]"),
+            ),
             ("[response.x]\nsha256 = \"abc\"", 2, "64 hexadecimal", None),
-            ("[response.x]\nexpect = [\"dstip\"]", 2, "unknown variant `dstip`", None),
+            (
+                "[response.x]\nexpect = [\"dstip\"]",
+                2,
+                "unknown variant `dstip`",
+                None,
+            ),
         ] {
             let problem = refused(text);
             assert_eq!(problem.line, line, "{text}: {problem}");
             assert!(problem.what.contains(what), "{text}: {problem}");
             if let Some(fix) = fix {
-                assert!(problem.fix.as_deref().unwrap_or_default().contains(fix), "{text}: {problem}");
+                assert!(
+                    problem.fix.as_deref().unwrap_or_default().contains(fix),
+                    "{text}: {problem}"
+                );
             }
         }
     }

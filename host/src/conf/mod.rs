@@ -7,9 +7,9 @@ pub mod command;
 pub mod executable;
 pub mod grants;
 pub mod ossec;
+mod raw;
 pub mod trust;
 pub mod white_list;
-mod raw;
 mod xml;
 
 use std::fmt;
@@ -78,7 +78,10 @@ pub fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
         .open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
     }
     let mut bytes = Vec::new();
     file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;

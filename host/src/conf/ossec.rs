@@ -16,8 +16,20 @@ use crate::event::{Dialect, Expect};
 /// The sections of OSSEC. Wazuh has many more, and adds some with each release, so
 /// there any name passes.
 const SECTIONS: [&str; 15] = [
-    "global", "rules", "syscheck", "rootcheck", "alerts", "email_alerts", "database_output",
-    "syslog_output", "agentless", "localfile", "remote", "client", "command", "reports",
+    "global",
+    "rules",
+    "syscheck",
+    "rootcheck",
+    "alerts",
+    "email_alerts",
+    "database_output",
+    "syslog_output",
+    "agentless",
+    "localfile",
+    "remote",
+    "client",
+    "command",
+    "reports",
     "active-response",
 ];
 
@@ -52,7 +64,9 @@ pub struct OssecConf {
 impl OssecConf {
     /// The commands that run `executable`.
     pub fn commands_of<'a>(&'a self, executable: &'a str) -> impl Iterator<Item = &'a Command> {
-        self.commands.iter().filter(move |command| command.executable == executable)
+        self.commands
+            .iter()
+            .filter(move |command| command.executable == executable)
     }
 
     /// What every command with that executable expects: a drop-in can't tell which of
@@ -112,8 +126,13 @@ impl OssecConf {
         if self.repeated_offenders.is_empty() {
             self.repeated_offenders = block.repeated_offenders;
         }
-        let Some(response) = block.response else { return Ok(()) };
-        let command = self.commands.iter().find(|command| command.name == response.command);
+        let Some(response) = block.response else {
+            return Ok(());
+        };
+        let command = self
+            .commands
+            .iter()
+            .find(|command| command.name == response.command);
         let Some(command) = command else {
             return Err(Box::new(self.undefined(section, &response.command, file)));
         };
@@ -132,9 +151,13 @@ impl OssecConf {
 
     fn undefined(&self, section: &Element, name: &str, file: &Path) -> Problem {
         let at = section.all("command").last().unwrap_or(section);
-        let what = format!("Invalid command '{name}' in the active response: no <command> has that name");
+        let what =
+            format!("Invalid command '{name}' in the active response: no <command> has that name");
         let mut problem = at.problem(file, Some(1303), what);
-        let nearest = self.commands.iter().min_by_key(|command| distance(&command.name, name));
+        let nearest = self
+            .commands
+            .iter()
+            .min_by_key(|command| distance(&command.name, name));
         problem.fix = Some(match nearest {
             Some(command) => format!("<command>{}</command>", command.name),
             None => format!("a <command> block with <name>{name}</name> first"),
@@ -143,10 +166,16 @@ impl OssecConf {
     }
 
     fn read_white_list(&mut self, section: &Element, file: &Path) {
-        let entries = section.children.iter().filter(|o| matches!(o.name.as_str(), "white_list" | "allow_list"));
+        let entries = section
+            .children
+            .iter()
+            .filter(|o| matches!(o.name.as_str(), "white_list" | "allow_list"));
         for entry in entries {
             if !self.white_list.push(&entry.text) {
-                let what = format!("`{}` is no address, network or host name: it protects nothing", entry.text);
+                let what = format!(
+                    "`{}` is no address, network or host name: it protects nothing",
+                    entry.text
+                );
                 let mut finding = entry.problem(file, None, what);
                 finding.fix = Some("<white_list>10.0.0.0/8</white_list>".to_owned());
                 self.findings.push(finding);
@@ -158,7 +187,9 @@ impl OssecConf {
         for option in &section.children {
             match option.name.as_str() {
                 "server-ip" | "server-hostname" => self.add_server(&option.text),
-                "server" => option.all("address").for_each(|address| self.add_server(&address.text)),
+                "server" => option
+                    .all("address")
+                    .for_each(|address| self.add_server(&address.text)),
                 "disable-active-response" => self.disabled |= yes_or_no(option, file)?,
                 _ => {}
             }
@@ -176,11 +207,17 @@ impl OssecConf {
     }
 
     fn compare_expects(&mut self, file: &Path) {
-        let executables: BTreeSet<&str> = self.commands.iter().map(|c| c.executable.as_str()).collect();
+        let executables: BTreeSet<&str> = self
+            .commands
+            .iter()
+            .map(|c| c.executable.as_str())
+            .collect();
         let mut findings = Vec::new();
         for executable in executables {
             let mut commands = self.commands_of(executable);
-            let Some(first) = commands.next() else { continue };
+            let Some(first) = commands.next() else {
+                continue;
+            };
             if let Some(other) = commands.find(|other| other.expect != first.expect) {
                 findings.push(Problem {
                     file: file.to_owned(),
@@ -202,14 +239,20 @@ impl OssecConf {
 fn known(section: &Element, file: &Path, dialect: Dialect) -> Result<(), Box<Problem>> {
     let name = section.name.as_str();
     let ours = matches!(name, "command" | "active-response");
-    if (dialect == Dialect::Ossec && !SECTIONS.contains(&name)) || (ours && section.children.is_empty()) {
+    if (dialect == Dialect::Ossec && !SECTIONS.contains(&name))
+        || (ours && section.children.is_empty())
+    {
         return Err(unknown(section, file, name));
     }
     Ok(())
 }
 
 pub(super) fn unknown(element: &Element, file: &Path, name: &str) -> Box<Problem> {
-    Box::new(element.problem(file, Some(1230), format!("Invalid element in the configuration: '{name}'")))
+    Box::new(element.problem(
+        file,
+        Some(1230),
+        format!("Invalid element in the configuration: '{name}'"),
+    ))
 }
 
 pub(super) fn yes_or_no(option: &Element, file: &Path) -> Result<bool, Box<Problem>> {
@@ -235,7 +278,9 @@ fn distance(one: &str, other: &str) -> usize {
         let mut next = vec![left];
         for (b, above) in other.iter().zip(row.iter().skip(1)) {
             let replaced = diagonal.saturating_add(usize::from(a != *b));
-            left = replaced.min(left.saturating_add(1)).min(above.saturating_add(1));
+            left = replaced
+                .min(left.saturating_add(1))
+                .min(above.saturating_add(1));
             diagonal = *above;
             next.push(left);
         }

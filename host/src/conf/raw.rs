@@ -148,20 +148,40 @@ fn over(below: Limits, raw: Option<&RawLimits>) -> Limits {
     }
 }
 
-fn within(below: Limits, raw: Option<&Spanned<RawLimits>>, ceilings: &Limits) -> Result<Limits, Wrong> {
+fn within(
+    below: Limits,
+    raw: Option<&Spanned<RawLimits>>,
+    ceilings: &Limits,
+) -> Result<Limits, Wrong> {
     let limits = over(below, raw.map(Spanned::get_ref));
     let at = raw.map_or(0, |raw| raw.span().start);
     let wall = humantime::format_duration;
     let too_high = if limits.fuel > ceilings.fuel {
         Some(("fuel", limits.fuel.to_string(), ceilings.fuel.to_string()))
     } else if limits.memory > ceilings.memory {
-        Some(("memory", format!("\"{} B\"", limits.memory), format!("\"{} B\"", ceilings.memory)))
+        Some((
+            "memory",
+            format!("\"{} B\"", limits.memory),
+            format!("\"{} B\"", ceilings.memory),
+        ))
     } else if limits.wall > ceilings.wall {
-        Some(("wall", format!("\"{}\"", wall(limits.wall)), format!("\"{}\"", wall(ceilings.wall))))
+        Some((
+            "wall",
+            format!("\"{}\"", wall(limits.wall)),
+            format!("\"{}\"", wall(ceilings.wall)),
+        ))
     } else if limits.host_calls > ceilings.host_calls {
-        Some(("host_calls", limits.host_calls.to_string(), ceilings.host_calls.to_string()))
+        Some((
+            "host_calls",
+            limits.host_calls.to_string(),
+            ceilings.host_calls.to_string(),
+        ))
     } else if limits.log_bytes > ceilings.log_bytes {
-        Some(("log_bytes", format!("\"{} B\"", limits.log_bytes), format!("\"{} B\"", ceilings.log_bytes)))
+        Some((
+            "log_bytes",
+            format!("\"{} B\"", limits.log_bytes),
+            format!("\"{} B\"", ceilings.log_bytes),
+        ))
     } else {
         None
     };
@@ -169,7 +189,9 @@ fn within(below: Limits, raw: Option<&Spanned<RawLimits>>, ceilings: &Limits) ->
         None => Ok(limits),
         Some((what, asked, ceiling)) => Err((
             at,
-            format!("{what} = {asked} is above the ceiling of {ceiling}{WRITE}[ceilings]\n  {what} = {asked}"),
+            format!(
+                "{what} = {asked} is above the ceiling of {ceiling}{WRITE}[ceilings]\n  {what} = {asked}"
+            ),
         )),
     }
 }
@@ -181,7 +203,11 @@ impl RawFirewall {
             backend: self.backend.map_or(usual.backend, |backend| backend.0),
             longest: self.longest.map_or(usual.longest, |span| span.0),
             per_minute: self.per_minute.map_or(usual.per_minute, |rate| rate.0),
-            protect: self.protect.into_iter().map(|protected| protected.0).collect(),
+            protect: self
+                .protect
+                .into_iter()
+                .map(|protected| protected.0)
+                .collect(),
             nat64: self.nat64,
         }
     }
@@ -203,14 +229,22 @@ impl RawResponse {
                 backend: grant.backend.map(|backend| backend.0),
             }),
             hostname: self.hostname,
-            process: self.process.into_iter().map(|(name, helper)| (name.0, helper.resolve())).collect(),
+            process: self
+                .process
+                .into_iter()
+                .map(|(name, helper)| (name.0, helper.resolve()))
+                .collect(),
         })
     }
 }
 
 impl RawHelper {
     fn resolve(self) -> Helper {
-        let usual = if self.detached { DETACHED_WALL } else { HELPER_WALL };
+        let usual = if self.detached {
+            DETACHED_WALL
+        } else {
+            HELPER_WALL
+        };
         Helper {
             argv: self.argv.0,
             detached: self.detached,
@@ -235,9 +269,13 @@ struct Span(Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from_text(from, |text| match humantime::parse_duration(text) {
-            Ok(span) if span.is_zero() => Err(format!("it has to be longer than nothing{WRITE}\"5 s\"")),
+            Ok(span) if span.is_zero() => {
+                Err(format!("it has to be longer than nothing{WRITE}\"5 s\""))
+            }
             Ok(span) => Ok(Self(span)),
-            Err(_) => Err(format!("`{text}` is no duration{WRITE}\"5 s\" (or ms, m, h, d)")),
+            Err(_) => Err(format!(
+                "`{text}` is no duration{WRITE}\"5 s\" (or ms, m, h, d)"
+            )),
         })
     }
 }
@@ -273,9 +311,9 @@ struct Prefix<const LONGEST: u8>(u8);
 impl<'de, const LONGEST: u8> Deserialize<'de> for Prefix<LONGEST> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match u8::deserialize(from)? {
-            prefix if prefix > LONGEST => {
-                Err(D::Error::custom(format!("a prefix is not longer than {LONGEST}{WRITE}{LONGEST}")))
-            }
+            prefix if prefix > LONGEST => Err(D::Error::custom(format!(
+                "a prefix is not longer than {LONGEST}{WRITE}{LONGEST}"
+            ))),
             prefix => Ok(Self(prefix)),
         }
     }
@@ -303,7 +341,9 @@ impl<'de> Deserialize<'de> for Off {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from_text(from, |text| match text {
             "off" => Ok(Self),
-            other => Err(format!("this version does not serve sessions of `{other}`{WRITE}\"off\"")),
+            other => Err(format!(
+                "this version does not serve sessions of `{other}`{WRITE}\"off\""
+            )),
         })
     }
 }
@@ -320,13 +360,18 @@ impl<'de> Deserialize<'de> for RawProtected {
             if text.chars().all(plain) && text.chars().any(|c| c.is_ascii_alphabetic()) {
                 return Ok(Self(Protected::Name(text.to_owned())));
             }
-            Err(format!("`{text}` is no address, network or host name{WRITE}\"10.0.0.0/8\""))
+            Err(format!(
+                "`{text}` is no address, network or host name{WRITE}\"10.0.0.0/8\""
+            ))
         })
     }
 }
 
 fn network(text: &str) -> Option<IpNet> {
-    address::parse(text).map(address::host).or_else(|| text.parse().ok()).map(|n: IpNet| n.trunc())
+    address::parse(text)
+        .map(address::host)
+        .or_else(|| text.parse().ok())
+        .map(|n: IpNet| n.trunc())
 }
 
 struct RawTarget(Target);
@@ -340,7 +385,10 @@ impl Default for RawTarget {
 impl<'de> Deserialize<'de> for RawTarget {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a target is \"srcip\", \"any\" or a list of networks")]
+        #[serde(
+            untagged,
+            expecting = "a target is \"srcip\", \"any\" or a list of networks"
+        )]
         enum Written {
             Word(String),
             List(Vec<String>),
@@ -371,7 +419,9 @@ impl<'de> Deserialize<'de> for Digest {
             let mut digest = [0; 32];
             hex::decode_to_slice(text, &mut digest)
                 .map(|()| Self(digest))
-                .map_err(|_| "a sha256 has 64 hexadecimal digits; `retort inspect` prints it".to_owned())
+                .map_err(|_| {
+                    "a sha256 has 64 hexadecimal digits; `retort inspect` prints it".to_owned()
+                })
         })
     }
 }
@@ -384,7 +434,9 @@ impl<'de> Deserialize<'de> for HelperName {
         from_text(from, |text| {
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if text.is_empty() || text.len() > LONGEST_HELPER_NAME || !text.chars().all(plain) {
-                return Err(format!("`{text}` is no helper name: 1 to 64 letters, digits, `-`, `_`, `.`"));
+                return Err(format!(
+                    "`{text}` is no helper name: 1 to 64 letters, digits, `-`, `_`, `.`"
+                ));
             }
             Ok(Self(text.to_owned()))
         })
@@ -396,7 +448,10 @@ struct Argv(Vec<Argument>);
 impl<'de> Deserialize<'de> for Argv {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let written = Vec::<String>::deserialize(from)?;
-        if !written.first().is_some_and(|program| program.starts_with('/')) {
+        if !written
+            .first()
+            .is_some_and(|program| program.starts_with('/'))
+        {
             return Err(D::Error::custom(format!(
                 "a helper's program is an absolute path: there is no PATH{WRITE}argv = [\"/usr/bin/program\"]"
             )));
@@ -404,17 +459,30 @@ impl<'de> Deserialize<'de> for Argv {
         if written.iter().any(|text| text.contains('\0')) {
             return Err(D::Error::custom("an argument can't hold a NUL byte"));
         }
-        written.iter().map(|text| argument(text)).collect::<Result<_, _>>().map(Self).map_err(D::Error::custom)
+        written
+            .iter()
+            .map(|text| argument(text))
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }
 
 fn argument(text: &str) -> Result<Argument, String> {
     let fields = [Field::Srcip, Field::User, Field::Hostname, Field::Filename];
-    if let Some(field) = fields.into_iter().find(|field| text == format!("{{{field}}}")) {
+    if let Some(field) = fields
+        .into_iter()
+        .find(|field| text == format!("{{{field}}}"))
+    {
         return Ok(Argument::Field(field));
     }
-    if let Some(field) = fields.into_iter().find(|field| text.contains(&format!("{{{field}}}"))) {
-        return Err(format!("a placeholder is a whole argument, not a part of `{text}`{WRITE}\"{{{field}}}\""));
+    if let Some(field) = fields
+        .into_iter()
+        .find(|field| text.contains(&format!("{{{field}}}")))
+    {
+        return Err(format!(
+            "a placeholder is a whole argument, not a part of `{text}`{WRITE}\"{{{field}}}\""
+        ));
     }
     if text.starts_with('{') && text.ends_with('}') {
         return Err(format!(

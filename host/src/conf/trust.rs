@@ -50,7 +50,10 @@ pub fn check(path: &Path) -> Result<(), Untrusted> {
 }
 
 fn walk(path: &Path, links: &mut usize) -> Result<(), Untrusted> {
-    let unseen = |path: &Path, what: String| Untrusted::Unseen { path: path.to_owned(), what };
+    let unseen = |path: &Path, what: String| Untrusted::Unseen {
+        path: path.to_owned(),
+        what,
+    };
     if !path.is_absolute() {
         return Err(unseen(path, "it is no absolute path".into()));
     }
@@ -91,7 +94,10 @@ pub fn check_meta(meta: &Metadata, path: &Path) -> Result<(), Untrusted> {
     owner(meta, path)?;
     let safe = meta.is_dir() && meta.mode() & STICKY != 0;
     if meta.mode() & GROUP_OR_OTHERS_WRITE != 0 && !safe {
-        return Err(Untrusted::Writable { path: path.to_owned(), mode: meta.mode() & 0o7777 });
+        return Err(Untrusted::Writable {
+            path: path.to_owned(),
+            mode: meta.mode() & 0o7777,
+        });
     }
     Ok(())
 }
@@ -100,7 +106,10 @@ fn owner(meta: &Metadata, path: &Path) -> Result<(), Untrusted> {
     if meta.uid() == 0 {
         return Ok(());
     }
-    Err(Untrusted::Owner { path: path.to_owned(), owner: meta.uid() })
+    Err(Untrusted::Owner {
+        path: path.to_owned(),
+        owner: meta.uid(),
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +153,10 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "x").unwrap();
         std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
-        assert!(matches!(check(&file), Err(Untrusted::Owner { owner: 65534, .. })));
+        assert!(matches!(
+            check(&file),
+            Err(Untrusted::Owner { owner: 65534, .. })
+        ));
     }
 
     #[test]

@@ -24,14 +24,17 @@ impl WhiteList {
     /// Adds an entry as it is written. False where it is neither an address nor a
     /// name that could be looked up.
     pub fn push(&mut self, text: &str) -> bool {
-        let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let (negated, rest) = text
+            .strip_prefix('!')
+            .map_or((false, text), |rest| (true, rest));
         let networks = networks(rest);
         if !networks.is_empty() {
-            self.networks.extend(networks.into_iter().map(|network| Entry {
-                network,
-                negated,
-                text: text.to_owned(),
-            }));
+            self.networks
+                .extend(networks.into_iter().map(|network| Entry {
+                    network,
+                    negated,
+                    text: text.to_owned(),
+                }));
             return true;
         }
         // Wazuh's default list has `^localhost.localdomain$`.
@@ -68,15 +71,24 @@ impl WhiteList {
 
 fn networks(text: &str) -> Vec<IpNet> {
     if text == "any" {
-        return ["0.0.0.0/0", "::/0"].iter().filter_map(|n| n.parse().ok()).collect();
+        return ["0.0.0.0/0", "::/0"]
+            .iter()
+            .filter_map(|n| n.parse().ok())
+            .collect();
     }
-    let (host, prefix) = text.split_once('/').map_or((text, None), |(h, p)| (h, Some(p)));
-    let Some(address) = host.parse().ok().or_else(|| aton(host)) else { return Vec::new() };
+    let (host, prefix) = text
+        .split_once('/')
+        .map_or((text, None), |(h, p)| (h, Some(p)));
+    let Some(address) = host.parse().ok().or_else(|| aton(host)) else {
+        return Vec::new();
+    };
     let network = match prefix {
         None => Some(address::host(address::canonical(address))),
-        Some(prefix) => {
-            prefix.parse().ok().and_then(|prefix| IpNet::new(address, prefix).ok()).map(|n| n.trunc())
-        }
+        Some(prefix) => prefix
+            .parse()
+            .ok()
+            .and_then(|prefix| IpNet::new(address, prefix).ok())
+            .map(|n| n.trunc()),
     };
     network.into_iter().collect()
 }
@@ -95,7 +107,11 @@ fn aton(text: &str) -> Option<IpAddr> {
         return None;
     }
     let high = heads.iter().fold(0_u32, |n, head| n.wrapping_shl(8) | head);
-    let high = if heads.is_empty() { 0 } else { high.checked_shl(free).unwrap_or(0) };
+    let high = if heads.is_empty() {
+        0
+    } else {
+        high.checked_shl(free).unwrap_or(0)
+    };
     Some(IpAddr::V4(Ipv4Addr::from(high | last)))
 }
 
@@ -103,7 +119,11 @@ fn number(text: &str) -> Option<u32> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u32::from_str_radix(hex, 16).ok();
     }
-    let (digits, radix) = if text.len() > 1 && text.starts_with('0') { (text, 8) } else { (text, 10) };
+    let (digits, radix) = if text.len() > 1 && text.starts_with('0') {
+        (text, 8)
+    } else {
+        (text, 10)
+    };
     digits.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
     u32::from_str_radix(digits, radix).ok()
 }
@@ -147,7 +167,14 @@ mod tests {
 
     #[test]
     fn every_spelling_that_the_original_takes_protects() {
-        for spelling in ["10.0.0.1", "10.1", "167772161", "0x0a000001", "012.0.0.1", "::ffff:10.0.0.1"] {
+        for spelling in [
+            "10.0.0.1",
+            "10.1",
+            "167772161",
+            "0x0a000001",
+            "012.0.0.1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(has(&list(&[spelling]), "10.0.0.1/32"), "{spelling}");
         }
         assert!(has(&list(&["any"]), "2001:db8::1/128"));
@@ -157,7 +184,12 @@ mod tests {
 
     #[test]
     fn names_are_kept_for_whoever_may_ask_dns() {
-        let list = list(&["good.example.com", "^localhost.localdomain$", "10.0.0.0/33", ""]);
+        let list = list(&[
+            "good.example.com",
+            "^localhost.localdomain$",
+            "10.0.0.0/33",
+            "",
+        ]);
         assert_eq!(list.names(), ["good.example.com", "localhost.localdomain"]);
     }
 }

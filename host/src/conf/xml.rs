@@ -53,13 +53,26 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
     let wrong = |at: usize, what: String| {
         let (line, column) = position(bytes, at);
         let file = file.to_owned();
-        Box::new(Problem { file, line, column, number: Some(1226), what, fix: None })
+        Box::new(Problem {
+            file,
+            line,
+            column,
+            number: Some(1226),
+            what,
+            fix: None,
+        })
     };
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > OSSEC_CONF {
-        return Err(wrong(0, format!("the file is larger than {} MiB", OSSEC_CONF >> 20)));
+        return Err(wrong(
+            0,
+            format!("the file is larger than {} MiB", OSSEC_CONF >> 20),
+        ));
     }
     if let Some(at) = bytes.iter().position(|b| matches!(b, 0 | 1)) {
-        return Err(wrong(at, "a control character, which XML does not allow".into()));
+        return Err(wrong(
+            at,
+            "a control character, which XML does not allow".into(),
+        ));
     }
     // Byte for byte where the file is UTF-8; a stray byte moves its column alone.
     let text = mask(&String::from_utf8_lossy(bytes));
@@ -67,7 +80,14 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
     let wrong = |at: usize, what: String| {
         let (line, column) = position(bytes, at);
         let file = file.to_owned();
-        Box::new(Problem { file, line, column, number: Some(1226), what, fix: None })
+        Box::new(Problem {
+            file,
+            line,
+            column,
+            number: Some(1226),
+            what,
+            fix: None,
+        })
     };
     let mut place = Place::default();
     let mut reader = Reader::from_str(&text);
@@ -83,12 +103,18 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
         })?;
         match event {
             Event::Start(tag) | Event::Empty(tag) if tag.name().as_ref().len() > LONGEST_TEXT => {
-                return Err(wrong(at, "String overflow: a name of more than 8192 bytes".into()));
+                return Err(wrong(
+                    at,
+                    "String overflow: a name of more than 8192 bytes".into(),
+                ));
             }
             Event::Start(tag) => {
                 elements = elements.saturating_add(1);
                 if open.len() > DEEPEST {
-                    return Err(wrong(at, format!("elements are nested deeper than {DEEPEST}")));
+                    return Err(wrong(
+                        at,
+                        format!("elements are nested deeper than {DEEPEST}"),
+                    ));
                 }
                 open.push(element(place.at(bytes, at), tag.name().as_ref()));
             }
@@ -113,13 +139,23 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
                 append(&mut open, ";");
             }
             Event::DocType(_) => {
-                return Err(wrong(at, "a document type declaration: entities are never expanded".into()));
+                return Err(wrong(
+                    at,
+                    "a document type declaration: entities are never expanded".into(),
+                ));
             }
             Event::Eof => break,
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
         }
-        if open.last().is_some_and(|element| element.text.len() >= LONGEST_TEXT) && open.len() > 1 {
-            return Err(wrong(at, "String overflow: content of 8192 bytes or more".into()));
+        if open
+            .last()
+            .is_some_and(|element| element.text.len() >= LONGEST_TEXT)
+            && open.len() > 1
+        {
+            return Err(wrong(
+                at,
+                "String overflow: content of 8192 bytes or more".into(),
+            ));
         }
         if elements > MOST_ELEMENTS {
             return Err(wrong(at, format!("more than {MOST_ELEMENTS} elements")));
@@ -129,7 +165,11 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
         [_] => Ok(open.pop().map(|top| top.children).unwrap_or_default()),
         _ => {
             let left = open.last().cloned().unwrap_or_default();
-            let mut problem = left.problem(file, Some(1226), format!("Element '{}' not closed", left.name));
+            let mut problem = left.problem(
+                file,
+                Some(1226),
+                format!("Element '{}' not closed", left.name),
+            );
             problem.fix = Some(format!("</{}>", left.name));
             Err(Box::new(problem))
         }
@@ -153,19 +193,31 @@ impl Place {
         }
         self.at = at.max(self.at);
         let column = at.saturating_sub(self.start).saturating_add(1);
-        (self.line.saturating_add(1), u32::try_from(column).unwrap_or(u32::MAX))
+        (
+            self.line.saturating_add(1),
+            u32::try_from(column).unwrap_or(u32::MAX),
+        )
     }
 }
 
 fn element((line, column): (u32, u32), name: &str) -> Element {
-    Element { name: name.to_owned(), line, column, ..Element::default() }
+    Element {
+        name: name.to_owned(),
+        line,
+        column,
+        ..Element::default()
+    }
 }
 
 fn append(open: &mut [Element], text: &str) {
-    let Some(element) = open.last_mut() else { return };
+    let Some(element) = open.last_mut() else {
+        return;
+    };
     // What stands outside the roots is ignored, as OSSEC does.
     if element.text.len() < LONGEST_TEXT {
-        element.text.extend(text.chars().map(|c| if c == ESCAPED { '<' } else { c }));
+        element
+            .text
+            .extend(text.chars().map(|c| if c == ESCAPED { '<' } else { c }));
     }
 }
 

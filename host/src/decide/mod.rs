@@ -79,10 +79,15 @@ pub fn mask(
             }
             Field::User => event.user.insert(required(*field, alert.user())?).clone(),
             Field::Hostname => {
-                let named = alert.hostname().map(|name| name.or_else(|| Some(own_hostname.to_owned())));
+                let named = alert
+                    .hostname()
+                    .map(|name| name.or_else(|| Some(own_hostname.to_owned())));
                 event.hostname.insert(required(*field, named)?).clone()
             }
-            Field::Filename => event.filename.insert(required(*field, alert.filename())?).clone(),
+            Field::Filename => event
+                .filename
+                .insert(required(*field, alert.filename())?)
+                .clone(),
         };
         keys.push(key);
     }
@@ -92,7 +97,13 @@ pub fn mask(
 fn required<T>(field: Field, found: Result<Option<T>, String>) -> Result<T, Declined> {
     match found {
         Ok(Some(value)) => Ok(value),
-        Ok(None) => Err(Declined { field: Some(field), why: "the alert has none".to_owned() }),
-        Err(why) => Err(Declined { field: Some(field), why }),
+        Ok(None) => Err(Declined {
+            field: Some(field),
+            why: "the alert has none".to_owned(),
+        }),
+        Err(why) => Err(Declined {
+            field: Some(field),
+            why,
+        }),
     }
 }

@@ -37,7 +37,9 @@ use watchdog::Watchdog;
 /// Whether the program was started under a response's name.
 #[must_use]
 pub fn is_called(argv: &[OsString]) -> bool {
-    let name = argv.first().and_then(|program| std::path::Path::new(program).file_name());
+    let name = argv
+        .first()
+        .and_then(|program| std::path::Path::new(program).file_name());
     name.is_some_and(|name| name != "retort")
 }
 
@@ -55,12 +57,21 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         }
     };
     let watchdog = Watchdog::start(started, failure, &place);
-    let call = Call { argv, place: &place, watchdog: &watchdog, started };
+    let call = Call {
+        argv,
+        place: &place,
+        watchdog: &watchdog,
+        started,
+    };
     match call.answer() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(failure),
         Err(why) => {
-            call.log(&[line(&Outcome::failed(&place.executable, "", &format!("failed: {why:#}")))]);
+            call.log(&[line(&Outcome::failed(
+                &place.executable,
+                "",
+                &format!("failed: {why:#}"),
+            ))]);
             eprintln!("retort: {why:#}");
             ExitCode::from(failure)
         }
@@ -109,10 +120,16 @@ impl Call<'_> {
             dry_run: false,
             started: self.started,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let consent = |keys: &[String]| self.ask(&mut lines, &request, keys);
-        let answer =
-            runtime.block_on(respond::respond(&context, &self.place.executable, &request, consent));
+        let answer = runtime.block_on(respond::respond(
+            &context,
+            &self.place.executable,
+            &request,
+            consent,
+        ));
         let done = self.tell(&request, &answer);
         drop(runtime);
         self.watchdog.done(done);
@@ -135,7 +152,10 @@ impl Call<'_> {
             return Err("the keys are longer than execd reads".to_owned());
         }
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&asked).and_then(|()| stdout.flush()).map_err(|e| e.to_string())?;
+        stdout
+            .write_all(&asked)
+            .and_then(|()| stdout.flush())
+            .map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&asked).trim_end().to_owned();
         self.log(&[report::wazuh_line(program, &text, &ZonedDateTime::now())]);
         let line = lines.next_line().map_err(|e| e.to_string())?;
@@ -159,14 +179,21 @@ impl Call<'_> {
             Err(why) => {
                 // A duplicate of our own log is no failure; it was rightly not done.
                 let declined = matches!(why, NotRun::Declined(Declined { field: None, .. }));
-                (Outcome::not_run(&self.place.executable, &action, why), declined)
+                (
+                    Outcome::not_run(&self.place.executable, &action, why),
+                    declined,
+                )
             }
         };
         let mut lines = vec![line(&outcome)];
         if matches!(request.echo, Echo::Message(_)) {
             let aborted = matches!(answer, Ok(outcome) if outcome.verdict.is_none());
             let word = if aborted { "Aborted" } else { "Ended" };
-            lines.push(report::wazuh_line(&self.place.program, word, &ZonedDateTime::now()));
+            lines.push(report::wazuh_line(
+                &self.place.program,
+                word,
+                &ZonedDateTime::now(),
+            ));
         }
         self.log(&lines);
         done
@@ -191,7 +218,10 @@ impl Call<'_> {
             return;
         }
         let written = open_log(self.place).and_then(|mut log| {
-            lines.iter().try_for_each(|line| log.append(line)).map_err(anyhow::Error::from)
+            lines
+                .iter()
+                .try_for_each(|line| log.append(line))
+                .map_err(anyhow::Error::from)
         });
         if let Err(why) = written {
             eprintln!("retort: {why:#}");

@@ -24,17 +24,32 @@ impl Place {
     pub(super) fn of(argv: &[OsString]) -> anyhow::Result<Self> {
         let program = argv.first().context("it was started without a name")?;
         let path = Path::new(program);
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         Name::parse(name)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let Some(folder) = folder else {
-            bail!("{name}: it was started without its folder; start it as <root>/active-response/bin/{name}");
+            bail!(
+                "{name}: it was started without its folder; start it as <root>/active-response/bin/{name}"
+            );
         };
-        let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
+        let folder = folder
+            .canonicalize()
+            .with_context(|| folder.display().to_string())?;
         if !folder.ends_with("active-response/bin") {
-            bail!("{}: a response is a link in <root>/active-response/bin; `retort install` makes it", folder.display());
+            bail!(
+                "{}: a response is a link in <root>/active-response/bin; `retort install` makes it",
+                folder.display()
+            );
         }
-        let root = folder.ancestors().nth(2).context("its folder has no root")?;
+        let root = folder
+            .ancestors()
+            .nth(2)
+            .context("its folder has no root")?;
         Ok(Self {
             root: Root::new(root),
             executable: name.to_owned(),
@@ -44,9 +59,16 @@ impl Place {
 
     /// The response's name, as far as it is known before the disk was asked.
     pub(super) fn response(&self) -> String {
-        let files = Name::parse(&self.executable).map(|name| name.components()).unwrap_or_default();
+        let files = Name::parse(&self.executable)
+            .map(|name| name.components())
+            .unwrap_or_default();
         let bin = self.root.bin();
-        let file = files.iter().find(|file| bin.join(file).exists()).or(files.last());
-        file.and_then(|file| file.strip_suffix(".wasm")).unwrap_or(&self.executable).to_owned()
+        let file = files
+            .iter()
+            .find(|file| bin.join(file).exists())
+            .or(files.last());
+        file.and_then(|file| file.strip_suffix(".wasm"))
+            .unwrap_or(&self.executable)
+            .to_owned()
     }
 }

@@ -23,7 +23,9 @@ pub(super) fn seal() {
 /// queue's socket. What we open
 /// ourselves closes at exec, so that helpers inherit nothing.
 pub fn close_inherited() {
-    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
     let inherited: Vec<RawFd> = open
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|fd| *fd > LAST_STANDARD)

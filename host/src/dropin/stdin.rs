@@ -24,7 +24,10 @@ impl Read for Stdin {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::new(ErrorKind::TimedOut, "no line came within the wall limit"));
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "no line came within the wall limit",
+                ));
             }
             let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

@@ -2,7 +2,7 @@
 //! When the wall limit is over the process ends, whatever it is waiting for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::place::Place;
@@ -27,7 +27,11 @@ impl Watchdog {
     pub(super) fn start(started: Instant, failure: u8, place: &Place) -> Self {
         let wall = Arc::new(AtomicU64::new(millis(Limits::default().wall)));
         let status = Arc::new(AtomicU8::new(failure));
-        let watchdog = Self { started, wall: Arc::clone(&wall), status: Arc::clone(&status) };
+        let watchdog = Self {
+            started,
+            wall: Arc::clone(&wall),
+            status: Arc::clone(&status),
+        };
         let place = place.clone();
         std::thread::spawn(move || {
             loop {
@@ -43,7 +47,9 @@ impl Watchdog {
             // Another thread may hold what we would wait for: the line is tried for on
             // a thread of its own, and not waited for longer than it takes to write.
             let teller = std::thread::spawn(move || {
-                open_log(&place).ok().map(|mut log| log.append(&line(&outcome)))
+                open_log(&place)
+                    .ok()
+                    .map(|mut log| log.append(&line(&outcome)))
             });
             let patience = Instant::now();
             while !teller.is_finished() && patience.elapsed() < Duration::from_millis(20) {

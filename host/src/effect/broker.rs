@@ -124,7 +124,13 @@ impl Broker {
             journaled,
             run,
         };
-        self.runs.insert(id, Open { context: Arc::new(context), records: Vec::new() });
+        self.runs.insert(
+            id,
+            Open {
+                context: Arc::new(context),
+                records: Vec::new(),
+            },
+        );
     }
 
     fn perform(&mut self, id: u64, effect: Effect) -> Answer {
@@ -138,7 +144,10 @@ impl Broker {
             Effect::Run { helper } => self.run_helper(&context, helper),
         };
         if let Some(open) = self.runs.get_mut(&id) {
-            open.records.push(Record { effect, answer: answer.clone() });
+            open.records.push(Record {
+                effect,
+                answer: answer.clone(),
+            });
         }
         answer
     }
@@ -155,11 +164,16 @@ impl Broker {
     }
 
     fn finish(&mut self, id: u64, verdict: &str, used: serde_json::Value) -> Vec<Record> {
-        let Some(open) = self.runs.remove(&id) else { return Vec::new() };
+        let Some(open) = self.runs.remove(&id) else {
+            return Vec::new();
+        };
         if let Some(run) = open.context.journaled {
             let told = serde_json::json!({ "used": used, "records": open.records });
-            let finished = now()
-                .and_then(|now| self.journal()?.finish(&now, run, verdict, &told).map_err(trouble));
+            let finished = now().and_then(|now| {
+                self.journal()?
+                    .finish(&now, run, verdict, &told)
+                    .map_err(trouble)
+            });
             // The effects are journaled one by one; this is the closing remark.
             drop(finished);
         }
@@ -167,10 +181,17 @@ impl Broker {
     }
 
     fn is_blocked(&mut self, context: &Context, asked: IpNet) -> Answer {
-        let network = check::look(asked, context.grants.firewall.as_ref(), context.run.event.srcip)?;
+        let network = check::look(
+            asked,
+            context.grants.firewall.as_ref(),
+            context.run.event.srcip,
+        )?;
         let name = self.backend_of(&context.grants);
         let blocked = if self.backend(name)?.has_timeouts() {
-            self.backend(name)?.look(network.addr()).map_err(kernel)?.is_some()
+            self.backend(name)?
+                .look(network.addr())
+                .map_err(kernel)?
+                .is_some()
         } else {
             let holds = self.journal()?.holds_on(network.addr(), &name.to_string());
             !holds.map_err(trouble)?.is_empty()
@@ -187,7 +208,9 @@ impl Broker {
             .ok_or_else(|| Refusal::denied(format!("no helper `{name}` is granted")))?;
         let action = context.run.event.action;
         if !granted.on.contains(&action) {
-            return Err(Refusal::denied(format!("the helper `{name}` is not granted on {action}")));
+            return Err(Refusal::denied(format!(
+                "the helper `{name}` is not granted on {action}"
+            )));
         }
         let argv = helper::arguments(granted, &context.run.event)?;
         if context.observes {
@@ -211,7 +234,9 @@ impl Broker {
             Ok(_) => "started".to_owned(),
             Err(refusal) => refusal.reason.clone(),
         };
-        self.journal()?.helper_done(&now()?, started, &outcome).map_err(trouble)?;
+        self.journal()?
+            .helper_done(&now()?, started, &outcome)
+            .map_err(trouble)?;
         answer
     }
 
@@ -254,12 +279,21 @@ impl Broker {
         for server in &self.world.servers {
             match server {
                 Server::Ip(ip) => {
-                    entries.push(Entry { network: address::host(*ip), why: format!("the manager {ip}") });
+                    entries.push(Entry {
+                        network: address::host(*ip),
+                        why: format!("the manager {ip}"),
+                    });
                 }
                 Server::Name(name) => names.push((name.clone(), "the manager")),
             }
         }
-        names.extend(self.world.white_list.names().iter().map(|n| (n.clone(), "the white list has")));
+        names.extend(
+            self.world
+                .white_list
+                .names()
+                .iter()
+                .map(|n| (n.clone(), "the white list has")),
+        );
         for (name, why) in names {
             let known = self.journal().ok().and_then(|j| j.addresses_of(&name).ok());
             entries.extend(known.unwrap_or_default().into_iter().map(|ip| Entry {
@@ -274,15 +308,24 @@ impl Broker {
     /// for DNS is allowed, and hands them to [`Broker::remember`].
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let protect = self.world.grants.firewall.protect.iter().filter_map(|p| match p {
-            Protected::Name(name) => Some(name.clone()),
-            Protected::Network(_) => None,
-        });
+        let protect = self
+            .world
+            .grants
+            .firewall
+            .protect
+            .iter()
+            .filter_map(|p| match p {
+                Protected::Name(name) => Some(name.clone()),
+                Protected::Network(_) => None,
+            });
         let servers = self.world.servers.iter().filter_map(|s| match s {
             Server::Name(name) => Some(name.clone()),
             Server::Ip(_) => None,
         });
-        protect.chain(servers).chain(self.world.white_list.names().iter().cloned()).collect()
+        protect
+            .chain(servers)
+            .chain(self.world.white_list.names().iter().cloned())
+            .collect()
     }
 
     /// Keeps what a name stands for.
@@ -291,7 +334,9 @@ impl Broker {
     /// When the journal does not take it.
     pub fn remember(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> Result<(), Refusal> {
         self.protect = None;
-        self.journal()?.remember_name(&now()?, name, addresses).map_err(trouble)
+        self.journal()?
+            .remember_name(&now()?, name, addresses)
+            .map_err(trouble)
     }
 
     /// The journal, opened when it is first needed.
@@ -300,10 +345,13 @@ impl Broker {
     /// `unavailable`, with the reason and what mends it.
     pub fn journal(&mut self) -> Result<&mut Journal, Refusal> {
         if self.journal.is_none() {
-            self.journal =
-                Some(Journal::open(&self.world.root.journal(), self.world.budget).map_err(trouble)?);
+            self.journal = Some(
+                Journal::open(&self.world.root.journal(), self.world.budget).map_err(trouble)?,
+            );
         }
-        self.journal.as_mut().ok_or_else(|| Refusal::unavailable("the journal is closed"))
+        self.journal
+            .as_mut()
+            .ok_or_else(|| Refusal::unavailable("the journal is closed"))
     }
 
     /// The lock that makes journal and kernel change together.
@@ -333,7 +381,9 @@ impl Broker {
             };
             self.backends.insert(name, backend);
         }
-        self.backends.get_mut(&name).ok_or_else(|| Refusal::unavailable("no such backend"))
+        self.backends
+            .get_mut(&name)
+            .ok_or_else(|| Refusal::unavailable("no such backend"))
     }
 }
 

@@ -30,7 +30,8 @@ pub fn network(asked: IpNet) -> Result<IpNet, Refusal> {
     match (asked.addr(), canonical) {
         (IpAddr::V6(_), IpAddr::V4(v4)) if asked.prefix_len() >= 96 => {
             let prefix = asked.prefix_len().saturating_sub(96);
-            IpNet::new(IpAddr::V4(v4), prefix).map_err(|e| Refusal::invalid(format!("{asked}: {e}")))
+            IpNet::new(IpAddr::V4(v4), prefix)
+                .map_err(|e| Refusal::invalid(format!("{asked}: {e}")))
         }
         _ => Ok(asked),
     }
@@ -63,7 +64,9 @@ pub fn block(
     }
     target(network, grant, srcip)?;
     if let Some(refusal) = protect()?.refuses(network) {
-        return Err(Refusal::denied(format!("{network} is protected: {refusal}")));
+        return Err(Refusal::denied(format!(
+            "{network} is protected: {refusal}"
+        )));
     }
     if network.prefix_len() != network.max_prefix_len() {
         return Err(Refusal::invalid(format!(

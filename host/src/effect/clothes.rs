@@ -71,13 +71,17 @@ fn embedded(network: Ipv6Net, at: &[u32]) -> Option<ipnet::Ipv4Net> {
         let shift = 120_u32.checked_sub(*begin)?;
         let octet = u32::try_from(bits.checked_shr(shift)? & 0xff).ok()?;
         address = address.checked_shl(8)? | octet;
-        let known = u32::from(network.prefix_len()).saturating_sub(*begin).min(8);
+        let known = u32::from(network.prefix_len())
+            .saturating_sub(*begin)
+            .min(8);
         if !open {
             fixed = fixed.saturating_add(u8::try_from(known).ok()?);
         }
         open |= known < 8;
     }
-    ipnet::Ipv4Net::new(Ipv4Addr::from(address), fixed).ok().map(|n| n.trunc())
+    ipnet::Ipv4Net::new(Ipv4Addr::from(address), fixed)
+        .ok()
+        .map(|n| n.trunc())
 }
 
 /// A Teredo client's address is stored with its bits flipped.
@@ -125,8 +129,16 @@ mod tests {
 
     fn inner(text: &str, nat64: &[&str]) -> Vec<String> {
         let nat64: Vec<Ipv6Net> = nat64.iter().map(|n| n.parse().unwrap()).collect();
-        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).unwrap();
-        forms(network, &nat64).into_iter().skip(1).map(|n| n.to_string()).collect()
+        let network = text
+            .parse::<IpAddr>()
+            .map(IpNet::from)
+            .or_else(|_| text.parse())
+            .unwrap();
+        forms(network, &nat64)
+            .into_iter()
+            .skip(1)
+            .map(|n| n.to_string())
+            .collect()
     }
 
     #[test]

@@ -105,21 +105,31 @@ impl Desk {
     /// When there is no thread to be had.
     pub fn open(mut broker: Broker) -> std::io::Result<Self> {
         let (to, slips) = mpsc::channel::<Slip>();
-        let broker = std::thread::Builder::new().name("broker".into()).spawn(move || {
-            for (word, reply) in slips {
-                let answer = broker.hear(word);
-                // Nobody waits where the run's time was up; the journal knows.
-                let _ = reply.send(answer);
-            }
-            broker
-        })?;
+        let broker = std::thread::Builder::new()
+            .name("broker".into())
+            .spawn(move || {
+                for (word, reply) in slips {
+                    let answer = broker.hear(word);
+                    // Nobody waits where the run's time was up; the journal knows.
+                    let _ = reply.send(answer);
+                }
+                broker
+            })?;
         Ok(Self { to, broker })
     }
 
     /// Begins a run: what comes back speaks for that run and no other.
     pub async fn begin(&self, id: u64, run: Run) -> Session {
-        let session = Session { to: self.to.clone(), id };
-        session.records(Word::Begin { id, run: Box::new(run) }).await;
+        let session = Session {
+            to: self.to.clone(),
+            id,
+        };
+        session
+            .records(Word::Begin {
+                id,
+                run: Box::new(run),
+            })
+            .await;
         session
     }
 
@@ -142,7 +152,13 @@ pub struct Session {
 impl Session {
     /// Hands in an effect.
     pub async fn perform(&self, effect: Effect) -> Answer {
-        match self.tell(Word::Perform { id: self.id, effect }).await {
+        match self
+            .tell(Word::Perform {
+                id: self.id,
+                effect,
+            })
+            .await
+        {
             Some(Reply::Answer(answer)) => answer,
             _ => Err(Refusal::unavailable("the broker has stopped")),
         }
@@ -160,7 +176,12 @@ impl Session {
 
     /// Ends the run; gives all that it did.
     pub async fn finish(&self, verdict: &str, used: serde_json::Value) -> Vec<Record> {
-        self.records(Word::Finish { id: self.id, verdict: verdict.to_owned(), used }).await
+        self.records(Word::Finish {
+            id: self.id,
+            verdict: verdict.to_owned(),
+            used,
+        })
+        .await
     }
 
     async fn tell(&self, word: Word) -> Option<Reply> {

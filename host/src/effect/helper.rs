@@ -114,9 +114,16 @@ pub fn run(helper: &Helper, argv: &[String], left: Duration) -> Result<Done, Ref
 pub fn detach(helper: &Helper, argv: &[String], retort: &Path) -> Result<Done, Refusal> {
     trusted(argv)?;
     let mut command = Command::new(retort);
-    command.arg(SUPERVISE).arg(helper.wall.as_millis().to_string()).arg("--").args(argv);
+    command
+        .arg(SUPERVISE)
+        .arg(helper.wall.as_millis().to_string())
+        .arg("--")
+        .args(argv);
     sealed(&mut command).spawn().map_err(|e| {
-        Refusal::failed(format!("can't start the helper's supervisor {}: {e}", retort.display()))
+        Refusal::failed(format!(
+            "can't start the helper's supervisor {}: {e}",
+            retort.display()
+        ))
     })?;
     Ok(Done::Started)
 }
@@ -125,9 +132,14 @@ pub fn detach(helper: &Helper, argv: &[String], retort: &Path) -> Result<Done, R
 /// exit code is the program's, or 124 when its time was up.
 #[must_use]
 pub fn supervise(limit: Duration, argv: &[String]) -> u8 {
-    let Ok(mut child) = start(argv) else { return 127 };
+    let Ok(mut child) = start(argv) else {
+        return 127;
+    };
     match wait(&mut child, limit) {
-        Some(status) => status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1),
+        Some(status) => status
+            .code()
+            .and_then(|c| u8::try_from(c).ok())
+            .unwrap_or(1),
         None => 124,
     }
 }
@@ -135,7 +147,9 @@ pub fn supervise(limit: Duration, argv: &[String]) -> u8 {
 fn trusted(argv: &[String]) -> Result<PathBuf, Refusal> {
     let program = argv.first().map(PathBuf::from).unwrap_or_default();
     if !program.is_absolute() {
-        return Err(Refusal::failed("a helper needs an absolute program in its argv"));
+        return Err(Refusal::failed(
+            "a helper needs an absolute program in its argv",
+        ));
     }
     trust::check(&program).map_err(|e| Refusal::failed(e.to_string()))?;
     Ok(program)
@@ -185,7 +199,10 @@ mod tests {
 
     fn helper(argv: &[&str], wall: Duration) -> Helper {
         Helper {
-            argv: argv.iter().map(|a| Argument::Fixed((*a).to_owned())).collect(),
+            argv: argv
+                .iter()
+                .map(|a| Argument::Fixed((*a).to_owned()))
+                .collect(),
             detached: false,
             wall,
             on: vec![Action::Add],
@@ -203,7 +220,10 @@ mod tests {
 
     #[test]
     fn the_exit_code_comes_back() {
-        assert_eq!(run_it(&["/bin/false"], Duration::from_secs(5)), Ok(Done::Exited { code: 1 }));
+        assert_eq!(
+            run_it(&["/bin/false"], Duration::from_secs(5)),
+            Ok(Done::Exited { code: 1 })
+        );
     }
 
     #[test]
@@ -224,7 +244,10 @@ mod tests {
     #[test]
     fn a_helper_over_its_time_is_ended_with_its_children() {
         let started = Instant::now();
-        let refusal = run_it(&["/bin/sh", "-c", "sleep 61 & wait"], Duration::from_millis(100));
+        let refusal = run_it(
+            &["/bin/sh", "-c", "sleep 61 & wait"],
+            Duration::from_millis(100),
+        );
         assert!(refusal.unwrap_err().reason.contains("longer than 100ms"));
         assert!(started.elapsed() < Duration::from_secs(2));
     }
@@ -238,15 +261,29 @@ mod tests {
         };
         let mut event = event();
         assert!(field(Field::User, &event).is_err());
-        for (user, good) in [("root", true), ("-root", false), ("no-such-account", false), ("a\nb", false)] {
+        for (user, good) in [
+            ("root", true),
+            ("-root", false),
+            ("no-such-account", false),
+            ("a\nb", false),
+        ] {
             event.user = Some(user.to_owned());
             assert_eq!(field(Field::User, &event).is_ok(), good, "{user}");
         }
-        for (name, good) in [("web-1.example.org", true), ("a b", false), ("$(id)", false), ("a..b", false)] {
+        for (name, good) in [
+            ("web-1.example.org", true),
+            ("a b", false),
+            ("$(id)", false),
+            ("a..b", false),
+        ] {
             event.hostname = Some(name.to_owned());
             assert_eq!(field(Field::Hostname, &event).is_ok(), good, "{name}");
         }
-        for (path, good) in [("/var/log/x", true), ("var/log", false), ("/var/../etc/passwd", false)] {
+        for (path, good) in [
+            ("/var/log/x", true),
+            ("var/log", false),
+            ("/var/../etc/passwd", false),
+        ] {
             event.filename = Some(path.to_owned());
             assert_eq!(field(Field::Filename, &event).is_ok(), good, "{path}");
         }

@@ -67,7 +67,11 @@ impl Broker {
         let now = now()?;
         let (mut lasts, orphan_lasts) = self.lasts(context);
         let global = self.world.grants.firewall.per_minute;
-        let own = context.grants.firewall.as_ref().map_or(0, |grant| grant.per_minute);
+        let own = context
+            .grants
+            .firewall
+            .as_ref()
+            .map_or(0, |grant| grant.per_minute);
         let journal = self.journal()?;
         let (response, key) = (&context.run.response, &context.run.key);
         let held = journal
@@ -76,7 +80,9 @@ impl Broker {
             .is_some();
         let mut warning = None;
         if !held {
-            let of_response = journal.recent_blocks(&now, Some(response), MINUTE).map_err(trouble)?;
+            let of_response = journal
+                .recent_blocks(&now, Some(response), MINUTE)
+                .map_err(trouble)?;
             let of_all = journal.recent_blocks(&now, None, MINUTE).map_err(trouble)?;
             if of_response >= own || of_all >= global {
                 lasts = lasts.min(RATIONED);
@@ -86,9 +92,19 @@ impl Broker {
                 ));
             }
         }
-        let intent = Intent { address, backend: name.to_string(), lasts, orphan_lasts };
+        let intent = Intent {
+            address,
+            backend: name.to_string(),
+            lasts,
+            orphan_lasts,
+        };
         let intended = journal.intend(&now, run, &intent).map_err(trouble)?;
-        Ok(Intended { hold: intended.hold, renewed: intended.renewed, warning, _lock: lock })
+        Ok(Intended {
+            hold: intended.hold,
+            renewed: intended.renewed,
+            warning,
+            _lock: lock,
+        })
     }
 
     /// How long a hold lasts, and how long after its start it lasts when the execd
@@ -103,15 +119,23 @@ impl Broker {
             return (longest, Some(orphan));
         }
         let asked = context.run.event.timeout.filter(|seconds| *seconds > 0);
-        (asked.map_or(longest, |s| Duration::from_secs(s.into()).min(longest)), None)
+        (
+            asked.map_or(longest, |s| Duration::from_secs(s.into()).min(longest)),
+            None,
+        )
     }
 
     fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
         match self.set(address, name) {
             Ok(expires_in) => {
-                let noted = now()
-                    .and_then(|now| self.journal()?.done(&now, intended.hold, expires_in).map_err(trouble));
-                let unnoted = noted.err().map(|e| format!("blocked, but the journal could not note it: {}", e.reason));
+                let noted = now().and_then(|now| {
+                    self.journal()?
+                        .done(&now, intended.hold, expires_in)
+                        .map_err(trouble)
+                });
+                let unnoted = noted
+                    .err()
+                    .map(|e| format!("blocked, but the journal could not note it: {}", e.reason));
                 Ok(Done::Blocked {
                     expires_in,
                     renewed: intended.renewed,
@@ -120,7 +144,9 @@ impl Broker {
             }
             Err(refusal) => {
                 let noted = now().and_then(|now| {
-                    self.journal()?.failed(&now, intended.hold, &refusal.reason).map_err(trouble)
+                    self.journal()?
+                        .failed(&now, intended.hold, &refusal.reason)
+                        .map_err(trouble)
                 });
                 // Where even that can't be noted the intent stays open, and the sweep finds it.
                 drop(noted);
@@ -132,7 +158,10 @@ impl Broker {
     /// Makes the kernel's element what the journal's holds say, and reads it back.
     fn set(&mut self, address: IpAddr, name: BackendName) -> Result<Option<Duration>, Refusal> {
         let now = now()?;
-        let holds = self.journal()?.holds_on(address, &name.to_string()).map_err(trouble)?;
+        let holds = self
+            .journal()?
+            .holds_on(address, &name.to_string())
+            .map_err(trouble)?;
         let left = holds
             .iter()
             .filter(|hold| hold.state != State::Releasing)
@@ -144,13 +173,20 @@ impl Broker {
             backend.remove(&[address]).map_err(kernel)?;
             return Ok(None);
         }
-        backend.set(&[Element { address, timeout: left }]).map_err(kernel)?;
+        backend
+            .set(&[Element {
+                address,
+                timeout: left,
+            }])
+            .map_err(kernel)?;
         if !backend.has_timeouts() {
             return Ok(Some(left));
         }
         match backend.look(address).map_err(kernel)? {
             Some(seen) => Ok(seen.expires_in),
-            None => Err(Refusal::failed(format!("the kernel took {address} and has it not"))),
+            None => Err(Refusal::failed(format!(
+                "the kernel took {address} and has it not"
+            ))),
         }
     }
 
@@ -159,23 +195,36 @@ impl Broker {
     fn block_unjournaled(&mut self, address: IpAddr, name: BackendName, why: &Refusal) -> Answer {
         let backend = self.backend(name)?;
         if !backend.has_timeouts() {
-            return Err(Refusal::unavailable(format!("nothing was done: {}", why.reason)));
+            return Err(Refusal::unavailable(format!(
+                "nothing was done: {}",
+                why.reason
+            )));
         }
         let before = backend.look(address).map_err(kernel)?;
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
             Some(Some(left)) if left >= UNJOURNALED => Some(left),
             _ => {
-                backend.set(&[Element { address, timeout: UNJOURNALED }]).map_err(kernel)?;
+                backend
+                    .set(&[Element {
+                        address,
+                        timeout: UNJOURNALED,
+                    }])
+                    .map_err(kernel)?;
                 let seen = backend.look(address).map_err(kernel)?;
-                seen.ok_or_else(|| Refusal::failed(format!("the kernel took {address} and has it not")))?
-                    .expires_in
+                seen.ok_or_else(|| {
+                    Refusal::failed(format!("the kernel took {address} and has it not"))
+                })?
+                .expires_in
             }
         };
         Ok(Done::Blocked {
             expires_in,
             renewed: before.is_some(),
-            warning: Some(format!("blocked without the journal, by the kernel's clock alone: {}", why.reason)),
+            warning: Some(format!(
+                "blocked without the journal, by the kernel's clock alone: {}",
+                why.reason
+            )),
         })
     }
 
@@ -205,11 +254,16 @@ impl Broker {
         if context.observes {
             return Vec::new();
         }
-        let holds = self
-            .journal()
-            .and_then(|journal| journal.holds_of(&context.run.response, &context.run.key).map_err(trouble));
+        let holds = self.journal().and_then(|journal| {
+            journal
+                .holds_of(&context.run.response, &context.run.key)
+                .map_err(trouble)
+        });
         match holds {
-            Ok(holds) => holds.iter().map(|hold| self.release(hold, "the host, on delete")).collect(),
+            Ok(holds) => holds
+                .iter()
+                .map(|hold| self.release(hold, "the host, on delete"))
+                .collect(),
             Err(refusal) => lost(context, refusal),
         }
     }
@@ -223,7 +277,10 @@ impl Broker {
         let renewed = self.lock().and_then(|lock| {
             let now = now()?;
             let (response, key) = (&context.run.response, &context.run.key);
-            let holds = self.journal()?.renew(&now, response, key, lasts).map_err(trouble)?;
+            let holds = self
+                .journal()?
+                .renew(&now, response, key, lasts)
+                .map_err(trouble)?;
             Ok((lock, holds))
         });
         let (_lock, holds) = match renewed {
@@ -235,8 +292,17 @@ impl Broker {
             .map(|hold| {
                 let answer = backend_named(&hold.backend)
                     .and_then(|name| self.set(hold.address, name))
-                    .map(|expires_in| Done::Blocked { expires_in, renewed: true, warning: None });
-                Record { effect: Effect::Block { network: address::host(hold.address) }, answer }
+                    .map(|expires_in| Done::Blocked {
+                        expires_in,
+                        renewed: true,
+                        warning: None,
+                    });
+                Record {
+                    effect: Effect::Block {
+                        network: address::host(hold.address),
+                    },
+                    answer,
+                }
             })
             .collect()
     }
@@ -247,7 +313,12 @@ impl Broker {
             .lock()
             .and_then(|_lock| self.give_up(hold, backend_named(&hold.backend)?, who))
             .map(|()| Done::Unblocked { holds: 1 });
-        Record { effect: Effect::Unblock { network: address::host(hold.address) }, answer }
+        Record {
+            effect: Effect::Unblock {
+                network: address::host(hold.address),
+            },
+            answer,
+        }
     }
 
     /// Whether the firewall has what an interrupted run intended; then it counts as
@@ -258,8 +329,12 @@ impl Broker {
     pub fn confirm(&mut self, hold: &Hold) -> Result<bool, Refusal> {
         let _lock = self.lock()?;
         let backend = self.backend(backend_named(&hold.backend)?)?;
-        let Some(seen) = backend.look(hold.address).map_err(kernel)? else { return Ok(false) };
-        self.journal()?.done(&now()?, hold.id, seen.expires_in).map_err(trouble)?;
+        let Some(seen) = backend.look(hold.address).map_err(kernel)? else {
+            return Ok(false);
+        };
+        self.journal()?
+            .done(&now()?, hold.id, seen.expires_in)
+            .map_err(trouble)?;
         Ok(true)
     }
 
@@ -267,7 +342,9 @@ impl Broker {
         let now = now()?;
         self.journal()?.releasing(&now, hold.id).map_err(trouble)?;
         self.set(hold.address, name)?;
-        self.journal()?.released(&now, hold.id, who).map_err(trouble)
+        self.journal()?
+            .released(&now, hold.id, who)
+            .map_err(trouble)
     }
 }
 
@@ -283,7 +360,10 @@ fn backend_named(name: &str) -> Result<BackendName, Refusal> {
 fn lost(context: &Context, refusal: Refusal) -> Vec<Record> {
     let network = context.run.event.srcip.map(address::host);
     network
-        .map(|network| Record { effect: Effect::Unblock { network }, answer: Err(refusal) })
+        .map(|network| Record {
+            effect: Effect::Unblock { network },
+            answer: Err(refusal),
+        })
         .into_iter()
         .collect()
 }

@@ -119,22 +119,34 @@ pub struct Refusal {
 impl Refusal {
     /// Forbidden.
     pub fn denied(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Denied, reason: reason.into() }
+        Self {
+            kind: Kind::Denied,
+            reason: reason.into(),
+        }
     }
 
     /// Senseless.
     pub fn invalid(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Invalid, reason: reason.into() }
+        Self {
+            kind: Kind::Invalid,
+            reason: reason.into(),
+        }
     }
 
     /// Not now.
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Unavailable, reason: reason.into() }
+        Self {
+            kind: Kind::Unavailable,
+            reason: reason.into(),
+        }
     }
 
     /// Tried in vain.
     pub fn failed(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, reason: reason.into() }
+        Self {
+            kind: Kind::Failed,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -184,11 +196,21 @@ mod tests {
             Effect::Block { network },
             Effect::Unblock { network: wide },
             Effect::IsBlocked { network },
-            Effect::Run { helper: "restart".into() },
+            Effect::Run {
+                helper: "restart".into(),
+            },
         ];
         let answers: [Answer; 9] = [
-            Ok(Done::Blocked { expires_in: Some(Duration::from_millis(1500)), renewed: true, warning: Some("short".into()) }),
-            Ok(Done::Blocked { expires_in: None, renewed: false, warning: None }),
+            Ok(Done::Blocked {
+                expires_in: Some(Duration::from_millis(1500)),
+                renewed: true,
+                warning: Some("short".into()),
+            }),
+            Ok(Done::Blocked {
+                expires_in: None,
+                renewed: false,
+                warning: None,
+            }),
             Ok(Done::Unblocked { holds: 2 }),
             Ok(Done::IsBlocked { blocked: true }),
             Ok(Done::Exited { code: -3 }),
@@ -199,9 +221,16 @@ mod tests {
         ];
         for effect in &effects {
             for answer in &answers {
-                let record = Record { effect: effect.clone(), answer: answer.clone() };
+                let record = Record {
+                    effect: effect.clone(),
+                    answer: answer.clone(),
+                };
                 let text = serde_json::to_string(&record).unwrap();
-                assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+                assert_eq!(
+                    serde_json::from_str::<Record>(&text).unwrap(),
+                    record,
+                    "{text}"
+                );
             }
         }
     }

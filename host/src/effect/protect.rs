@@ -38,10 +38,29 @@ impl ProtectList {
             why: format!("{what} {address}"),
         };
         let mut entries = configured;
-        entries.extend(surroundings.addresses.iter().map(|a| entry(*a, "this host's own address")));
-        entries.extend(surroundings.gateways.iter().map(|a| entry(*a, "the gateway")));
-        entries.extend(surroundings.resolvers.iter().map(|a| entry(*a, "the resolver")));
-        Self { entries, nat64, white_list }
+        entries.extend(
+            surroundings
+                .addresses
+                .iter()
+                .map(|a| entry(*a, "this host's own address")),
+        );
+        entries.extend(
+            surroundings
+                .gateways
+                .iter()
+                .map(|a| entry(*a, "the gateway")),
+        );
+        entries.extend(
+            surroundings
+                .resolvers
+                .iter()
+                .map(|a| entry(*a, "the resolver")),
+        );
+        Self {
+            entries,
+            nat64,
+            white_list,
+        }
     }
 
     /// Why `network` must not be blocked: it overlaps something protected, in
@@ -49,7 +68,9 @@ impl ProtectList {
     #[must_use]
     pub fn refuses(&self, network: IpNet) -> Option<String> {
         let protected = self.entries.iter().flat_map(|entry| {
-            forms(entry.network, &self.nat64).into_iter().map(move |form| (form, &entry.why))
+            forms(entry.network, &self.nat64)
+                .into_iter()
+                .map(move |form| (form, &entry.why))
         });
         let protected: Vec<(IpNet, &String)> = protected.collect();
         for form in forms(network, &self.nat64) {
@@ -79,20 +100,37 @@ mod tests {
 
     fn list() -> ProtectList {
         let surroundings = Surroundings {
-            addresses: vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
+            addresses: vec![
+                "192.0.2.10".parse().unwrap(),
+                "2001:db8::10".parse().unwrap(),
+            ],
             gateways: vec!["10.0.0.1".parse().unwrap()],
             resolvers: vec!["9.9.9.9".parse().unwrap()],
         };
-        let manager =
-            Entry { network: "198.51.100.7/32".parse().unwrap(), why: "the manager 198.51.100.7".into() };
-        ProtectList::new(surroundings, vec![manager], Vec::new(), WhiteList::default())
+        let manager = Entry {
+            network: "198.51.100.7/32".parse().unwrap(),
+            why: "the manager 198.51.100.7".into(),
+        };
+        ProtectList::new(
+            surroundings,
+            vec![manager],
+            Vec::new(),
+            WhiteList::default(),
+        )
     }
 
     #[test]
     fn the_gateway_is_protected_in_every_spelling() {
         for spelling in [
-            "10.0.0.1/32", "10.0.0.0/8", "0.0.0.0/0", "::ffff:10.0.0.1/128", "64:ff9b::a00:1/128",
-            "2002:a00:1::1/128", "2002:a00:1::/48", "::/0", "2001:0:a00:1::/64",
+            "10.0.0.1/32",
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "::ffff:10.0.0.1/128",
+            "64:ff9b::a00:1/128",
+            "2002:a00:1::1/128",
+            "2002:a00:1::/48",
+            "::/0",
+            "2001:0:a00:1::/64",
             "2001::f5ff:fffe/128",
         ] {
             let refusal = list().refuses(spelling.parse().unwrap());
@@ -119,7 +157,11 @@ mod tests {
             ("9.9.9.9/32", "the resolver 9.9.9.9"),
             ("198.51.100.7/32", "the manager 198.51.100.7"),
         ] {
-            assert_eq!(list().refuses(network.parse().unwrap()).as_deref(), Some(words), "{network}");
+            assert_eq!(
+                list().refuses(network.parse().unwrap()).as_deref(),
+                Some(words),
+                "{network}"
+            );
         }
     }
 

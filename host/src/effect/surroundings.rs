@@ -93,7 +93,9 @@ fn gateways(netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
 fn next_hops(mut rest: &[u8]) -> Vec<IpAddr> {
     let mut gateways = Vec::new();
     while let Some(length) = short(rest, 0).filter(|length| *length >= NEXTHOP) {
-        let Some(mut attributes) = rest.get(NEXTHOP..length) else { break };
+        let Some(mut attributes) = rest.get(NEXTHOP..length) else {
+            break;
+        };
         while let Some(size) = short(attributes, 0).filter(|size| *size >= 4) {
             let kind = short(attributes, 2).unwrap_or_default();
             let value = attributes.get(4..size).unwrap_or_default();
@@ -101,7 +103,9 @@ fn next_hops(mut rest: &[u8]) -> Vec<IpAddr> {
                 gateways.extend(<[u8; 4]>::try_from(value).ok().map(IpAddr::from));
                 gateways.extend(<[u8; 16]>::try_from(value).ok().map(IpAddr::from));
             }
-            attributes = attributes.get(size.next_multiple_of(4)..).unwrap_or_default();
+            attributes = attributes
+                .get(size.next_multiple_of(4)..)
+                .unwrap_or_default();
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -118,7 +122,11 @@ fn resolvers() -> Vec<IpAddr> {
         .iter()
         .filter_map(|path| {
             let mut text = String::new();
-            std::fs::File::open(path).ok()?.take(RESOLV_CONF).read_to_string(&mut text).ok()?;
+            std::fs::File::open(path)
+                .ok()?
+                .take(RESOLV_CONF)
+                .read_to_string(&mut text)
+                .ok()?;
             Some(name_servers(&text))
         })
         .flatten()
@@ -166,6 +174,11 @@ mod tests {
     #[test]
     fn this_host_has_its_loopback_address() {
         let surroundings = Surroundings::read(Duration::from_secs(1)).unwrap();
-        assert!(surroundings.addresses.contains(&"127.0.0.1".parse().unwrap()), "{surroundings:?}");
+        assert!(
+            surroundings
+                .addresses
+                .contains(&"127.0.0.1".parse().unwrap()),
+            "{surroundings:?}"
+        );
     }
 }

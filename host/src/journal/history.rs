@@ -79,8 +79,10 @@ impl Journal {
     ) -> Result<i64, Error> {
         let argv = json(&argv);
         self.write(|t| {
-            t.prepare_cached("INSERT INTO helper (run, helper, argv, began) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![run, helper, argv, now.wall.as_secs_f64()])?;
+            t.prepare_cached(
+                "INSERT INTO helper (run, helper, argv, began) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![run, helper, argv, now.wall.as_secs_f64()])?;
             Ok(t.last_insert_rowid())
         })
     }
@@ -113,8 +115,10 @@ impl Journal {
         let told = told.to_string();
         self.relaxed(|journal| {
             journal.write(|t| {
-                t.prepare_cached("UPDATE run SET verdict = ?2, told = ?3, ended = ?4 WHERE id = ?1")?
-                    .execute(params![run, verdict, told, now.wall.as_secs_f64()])?;
+                t.prepare_cached(
+                    "UPDATE run SET verdict = ?2, told = ?3, ended = ?4 WHERE id = ?1",
+                )?
+                .execute(params![run, verdict, told, now.wall.as_secs_f64()])?;
                 forget(t, run)
             })
         })
@@ -129,9 +133,9 @@ impl Journal {
     }
 
     fn read_history(&self, limit: u32) -> rusqlite::Result<Vec<Past>> {
-        let mut runs = self.connection.prepare_cached(
-            "SELECT * FROM run ORDER BY id DESC LIMIT ?1",
-        )?;
+        let mut runs = self
+            .connection
+            .prepare_cached("SELECT * FROM run ORDER BY id DESC LIMIT ?1")?;
         let mut past = runs
             .query_map([limit], |row| {
                 let told = row.get::<_, Option<String>>("told")?;
@@ -144,7 +148,9 @@ impl Journal {
                     dry_run: row.get("dry")?,
                     began: seconds(row.get("began")?),
                     verdict: row.get("verdict")?,
-                    told: told.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default(),
+                    told: told
+                        .and_then(|t| serde_json::from_str(&t).ok())
+                        .unwrap_or_default(),
                     effects: Vec::new(),
                 })
             })?
@@ -160,11 +166,15 @@ impl Journal {
             .connection
             .prepare_cached("SELECT address, state, how FROM hold WHERE run = ?1 ORDER BY id")?;
         let holds = holds.query_map([run], |row| {
-            Ok(Effected::Hold { address: row.get(0)?, state: row.get(1)?, how: row.get(2)? })
+            Ok(Effected::Hold {
+                address: row.get(0)?,
+                state: row.get(1)?,
+                how: row.get(2)?,
+            })
         })?;
-        let mut helpers = self
-            .connection
-            .prepare_cached("SELECT helper, argv, outcome FROM helper WHERE run = ?1 ORDER BY id")?;
+        let mut helpers = self.connection.prepare_cached(
+            "SELECT helper, argv, outcome FROM helper WHERE run = ?1 ORDER BY id",
+        )?;
         let helpers = helpers.query_map([run], |row| {
             Ok(Effected::Helper {
                 helper: row.get(0)?,
@@ -203,8 +213,9 @@ impl Journal {
     /// See [`Error`].
     pub fn addresses_of(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
         let read = || {
-            let mut names =
-                self.connection.prepare_cached("SELECT address FROM name WHERE name = ?1")?;
+            let mut names = self
+                .connection
+                .prepare_cached("SELECT address FROM name WHERE name = ?1")?;
             names
                 .query_map([name], |row| row.get::<_, String>(0))?
                 .collect::<rusqlite::Result<Vec<_>>>()

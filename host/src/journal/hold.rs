@@ -156,9 +156,13 @@ impl Journal {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(|e| self.wrong(e))?;
+        self.connection
+            .execute_batch("PRAGMA synchronous = NORMAL")
+            .map_err(|e| self.wrong(e))?;
         let value = work(self);
-        self.connection.execute_batch("PRAGMA synchronous = FULL").map_err(|e| self.wrong(e))?;
+        self.connection
+            .execute_batch("PRAGMA synchronous = FULL")
+            .map_err(|e| self.wrong(e))?;
         value
     }
 
@@ -180,7 +184,9 @@ impl Journal {
                     "SELECT id FROM hold WHERE address = ?1 AND backend = ?2 AND response = ?3
                      AND key = ?4 AND closed IS NULL",
                 )?
-                .query_row(params![address, intent.backend, response, key], |row| row.get(0)),
+                .query_row(params![address, intent.backend, response, key], |row| {
+                    row.get(0)
+                }),
             )?;
             let hold = match open {
                 Some(hold) => {
@@ -192,7 +198,10 @@ impl Journal {
                     insert(t, now, run, intent, &response, &key)?
                 }
             };
-            Ok(Intended { hold, renewed: open.is_some() })
+            Ok(Intended {
+                hold,
+                renewed: open.is_some(),
+            })
         })
     }
 
@@ -200,7 +209,12 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn done(&mut self, now: &Now, hold: i64, expires_in: Option<Duration>) -> Result<(), Error> {
+    pub fn done(
+        &mut self,
+        now: &Now,
+        hold: i64,
+        expires_in: Option<Duration>,
+    ) -> Result<(), Error> {
         let _ = now;
         self.write(|t| {
             t.prepare_cached(
@@ -235,9 +249,11 @@ impl Journal {
     pub fn releasing(&mut self, now: &Now, hold: i64) -> Result<(), Error> {
         let _ = now;
         self.write(|t| {
-            t.prepare_cached("UPDATE hold SET state = 'releasing' WHERE id = ?1 AND closed IS NULL")?
-                .execute([hold])
-                .map(drop)
+            t.prepare_cached(
+                "UPDATE hold SET state = 'releasing' WHERE id = ?1 AND closed IS NULL",
+            )?
+            .execute([hold])
+            .map(drop)
         })
     }
 
@@ -264,7 +280,10 @@ impl Journal {
         self.write(|t| {
             for hold in &holds {
                 restart(t, now, hold.id, None, lasts, hold.orphan_lasts)?;
-                t.execute("UPDATE hold SET state = 'done', before = NULL WHERE id = ?1", [hold.id])?;
+                t.execute(
+                    "UPDATE hold SET state = 'done', before = NULL WHERE id = ?1",
+                    [hold.id],
+                )?;
             }
             Ok(())
         })?;
@@ -276,7 +295,10 @@ impl Journal {
     /// # Errors
     /// See [`Error`].
     pub fn holds_of(&self, response: &str, key: &str) -> Result<Vec<Hold>, Error> {
-        self.holds("hold.response = ?1 AND hold.key = ?2", params![response, key])
+        self.holds(
+            "hold.response = ?1 AND hold.key = ?2",
+            params![response, key],
+        )
     }
 
     /// The open hold of a block on an address.
@@ -302,7 +324,10 @@ impl Journal {
     /// # Errors
     /// See [`Error`].
     pub fn holds_on(&self, address: IpAddr, backend: &str) -> Result<Vec<Hold>, Error> {
-        self.holds("hold.address = ?1 AND hold.backend = ?2", params![address.to_string(), backend])
+        self.holds(
+            "hold.address = ?1 AND hold.backend = ?2",
+            params![address.to_string(), backend],
+        )
     }
 
     /// All open holds, oldest first.
@@ -340,7 +365,9 @@ impl Journal {
         );
         let read = || {
             let mut statement = self.connection.prepare_cached(&sql)?;
-            statement.query_map(of, hold)?.collect::<rusqlite::Result<Vec<_>>>()
+            statement
+                .query_map(of, hold)?
+                .collect::<rusqlite::Result<Vec<_>>>()
         };
         read().map_err(|e| self.wrong(e))
     }
@@ -496,7 +523,10 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         key: row.get("key")?,
         digest: row.get("digest")?,
         dialect: unjson(row, "dialect")?,
-        address: row.get::<_, String>("address")?.parse().map_err(unreadable)?,
+        address: row
+            .get::<_, String>("address")?
+            .parse()
+            .map_err(unreadable)?,
         backend: row.get("backend")?,
         state: match row.get::<_, String>("state")?.as_str() {
             "done" => State::Done,

@@ -41,7 +41,10 @@ pub fn lock(path: &Path, budget: Duration) -> Result<Lock, Error> {
                 std::thread::sleep(TRY_EVERY);
             }
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                return Err(Error::Busy { path: path.to_owned(), budget });
+                return Err(Error::Busy {
+                    path: path.to_owned(),
+                    budget,
+                });
             }
             Err((_, errno)) => return Err(io_error(path, &std::io::Error::from(errno))),
         }

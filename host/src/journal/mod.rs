@@ -132,7 +132,9 @@ impl Journal {
     pub fn open_read_only(path: &Path, busy: Duration) -> Result<Self, Error> {
         plain(path)?;
         if !path.exists() {
-            return Err(Error::Missing { path: path.to_owned() });
+            return Err(Error::Missing {
+                path: path.to_owned(),
+            });
         }
         let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         schema::known(&journal)?;
@@ -141,10 +143,17 @@ impl Journal {
 
     fn connect(path: &Path, busy: Duration, access: OpenFlags) -> Result<Self, Error> {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|e| wrong(path, busy, e))?;
-        let journal = Self { connection, path: path.to_owned(), busy };
-        journal.connection.busy_timeout(busy).map_err(|e| journal.wrong(e))?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|e| wrong(path, busy, e))?;
+        let journal = Self {
+            connection,
+            path: path.to_owned(),
+            busy,
+        };
+        journal
+            .connection
+            .busy_timeout(busy)
+            .map_err(|e| journal.wrong(e))?;
         Ok(journal)
     }
 
@@ -175,7 +184,11 @@ impl Journal {
 /// byte.
 fn create(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     match made {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -198,10 +211,14 @@ fn io_error(path: &Path, error: &std::io::Error) -> Error {
     let path = path.to_owned();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Full { path },
-        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-            Error::ReadOnly { path, what: error.to_string() }
-        }
-        _ => Error::Other { path, what: error.to_string() },
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Error::ReadOnly {
+            path,
+            what: error.to_string(),
+        },
+        _ => Error::Other {
+            path,
+            what: error.to_string(),
+        },
     }
 }
 

@@ -23,13 +23,21 @@ impl Now {
     /// When the kernel has no boot id or no boot clock.
     pub fn read() -> std::io::Result<Self> {
         let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Self { boot_id: boot_id()?, boot: Duration::from(boot), wall })
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Self {
+            boot_id: boot_id()?,
+            boot: Duration::from(boot),
+            wall,
+        })
     }
 }
 
 fn boot_id() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
 }
 
 /// A process that can't be mistaken for a later one of the same number.
@@ -47,7 +55,11 @@ impl Owner {
     /// The process with that number, if there is one.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start_time: start_time(pid)?, boot_id: boot_id().ok()? })
+        Some(Self {
+            pid,
+            start_time: start_time(pid)?,
+            boot_id: boot_id().ok()?,
+        })
     }
 
     /// Whether it still runs. A zombie does not: it sends no delete any more.

@@ -62,7 +62,10 @@ pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
         .map_err(sql)?;
     journal
         .connection
-        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .set_db_config(
+            rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+            true,
+        )
         .map_err(sql)?;
     if found == LAYOUT {
         return Ok(());
@@ -72,7 +75,10 @@ pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
         .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
         .map_err(sql)?;
     // Several first runs at once: one of them makes the tables.
-    journal.connection.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
+    journal
+        .connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(sql)?;
     let made = known(journal).and_then(|found| {
         if found == LAYOUT {
             return Ok(());
@@ -93,7 +99,11 @@ pub(super) fn known(journal: &Journal) -> Result<i64, Error> {
         .map_err(|e| journal.wrong(e))?
         .unwrap_or(0);
     if found > LAYOUT {
-        return Err(Error::Newer { path: journal.path.clone(), found, known: LAYOUT });
+        return Err(Error::Newer {
+            path: journal.path.clone(),
+            found,
+            known: LAYOUT,
+        });
     }
     Ok(found)
 }

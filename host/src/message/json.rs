@@ -42,7 +42,9 @@ pub struct Ambiguous(pub String);
 /// When there is none.
 pub fn parse(line: &[u8]) -> Result<Json, Malformed> {
     if line.len() > LARGEST {
-        return Err(Malformed::NotJson(format!("it has more than {LARGEST} bytes")));
+        return Err(Malformed::NotJson(format!(
+            "it has more than {LARGEST} bytes"
+        )));
     }
     // A NUL ends a C string, and bytes that are no UTF-8 are somebody's user name.
     let text = line.split(|b| *b == 0).next().unwrap_or_default();
@@ -53,7 +55,11 @@ pub fn parse(line: &[u8]) -> Result<Json, Malformed> {
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let json = Json::deserialize(&mut reader).map_err(|e| Malformed::NotJson(e.to_string()))?;
-    if json.is_object() { Ok(json) } else { Err(Malformed::NotJson("it is another value".into())) }
+    if json.is_object() {
+        Ok(json)
+    } else {
+        Err(Malformed::NotJson("it is another value".into()))
+    }
 }
 
 impl Json {
@@ -62,8 +68,12 @@ impl Json {
     /// # Errors
     /// When there are two.
     pub fn get(&self, name: &str) -> Result<Option<&Self>, Ambiguous> {
-        let Self::Object(members) = self else { return Ok(None) };
-        let mut found = members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let Self::Object(members) = self else {
+            return Ok(None);
+        };
+        let mut found = members
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (Some(_), Some(_)) => Err(Ambiguous(name.to_owned())),
             (first, _) => Ok(first.map(|(_, value)| value)),
@@ -108,7 +118,10 @@ impl Json {
     #[must_use]
     pub fn strings(&self) -> Vec<String> {
         match self {
-            Self::Array(items) => items.iter().filter_map(|i| i.as_str().map(str::to_owned)).collect(),
+            Self::Array(items) => items
+                .iter()
+                .filter_map(|i| i.as_str().map(str::to_owned))
+                .collect(),
             _ => Vec::new(),
         }
     }

@@ -17,7 +17,10 @@ pub struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Reads from `from`, whose own time limit holds.
     pub fn new(from: R) -> Self {
-        Self { from, kept: Vec::new() }
+        Self {
+            from,
+            kept: Vec::new(),
+        }
     }
 
     /// The next line without its end; the last one may lack it. None at the end.
@@ -37,13 +40,18 @@ impl<R: Read> Lines<R> {
             }
             searched = self.kept.len();
             if searched > LARGEST {
-                return Err(io::Error::new(ErrorKind::InvalidData, "the message is larger than 1 MiB"));
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "the message is larger than 1 MiB",
+                ));
             }
             let mut piece = [0; PIECE];
             match self.from.read(&mut piece) {
                 Ok(0) if self.kept.is_empty() => return Ok(None),
                 Ok(0) => return Ok(Some(std::mem::take(&mut self.kept))),
-                Ok(n) => self.kept.extend_from_slice(piece.get(..n).unwrap_or_default()),
+                Ok(n) => self
+                    .kept
+                    .extend_from_slice(piece.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }

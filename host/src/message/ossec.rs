@@ -21,7 +21,10 @@ const ESCAPED: &str = "\\\"' \t;`><|#*[]{}&$!:()";
 /// # Errors
 /// Without `add` or `delete`.
 pub fn from_argv(argv: &[OsString]) -> Result<Request, Malformed> {
-    let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = argv
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let action = match words.get(1).map(String::as_str) {
         Some("add") => Action::Add,
         Some("delete") => Action::Delete,
@@ -55,7 +58,9 @@ fn present(word: &str) -> Option<String> {
 /// The last word is the file name; the words before it whose blank was escaped
 /// belong to it. The rest is the location.
 fn tail(words: &[String]) -> (Option<String>, Option<String>) {
-    let Some((last, mut location)) = words.split_last() else { return (None, None) };
+    let Some((last, mut location)) = words.split_last() else {
+        return (None, None);
+    };
     if location.is_empty() {
         return (present(last), None);
     }
@@ -68,7 +73,10 @@ fn tail(words: &[String]) -> (Option<String>, Option<String>) {
         filename = format!("{word} {filename}");
         location = rest;
     }
-    (present(&location.join(" ")), present(&filename).map(|name| unescape(&name)))
+    (
+        present(&location.join(" ")),
+        present(&filename).map(|name| unescape(&name)),
+    )
 }
 
 fn unescape(text: &str) -> String {

@@ -8,7 +8,10 @@ use super::*;
 use crate::decide;
 use crate::event::{Expect, Field};
 
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/wazuh/vectors.jsonl");
+const VECTORS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/data/wazuh/vectors.jsonl"
+);
 const DEVIATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compatibility.md");
 
 /// What each of the real programs wants from the alert.
@@ -61,12 +64,16 @@ fn answer(vector: &Value) -> (String, bool) {
 
 fn vectors() -> Vec<Value> {
     let text = std::fs::read_to_string(VECTORS).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn listed() -> BTreeSet<String> {
     let text = std::fs::read_to_string(DEVIATIONS).unwrap();
-    let prefixes = ["fd-", "hd-", "da-", "v5b-", "v5d-", "rn-", "ic-", "npf-", "fw-", "sl-", "rw-"];
+    let prefixes = [
+        "fd-", "hd-", "da-", "v5b-", "v5d-", "rn-", "ic-", "npf-", "fw-", "sl-", "rw-",
+    ];
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
         .filter(|id| prefixes.iter().any(|prefix| id.starts_with(prefix)))
@@ -80,7 +87,11 @@ fn every_recorded_program_is_answered_as_the_real_one_does() {
     let mut different = BTreeSet::new();
     for vector in vectors() {
         let described = vector["stdin_first"].is_object();
-        if !matches!(vector["layer"].as_str(), Some("executable" | "v5-executable")) || described {
+        if !matches!(
+            vector["layer"].as_str(),
+            Some("executable" | "v5-executable")
+        ) || described
+        {
             continue;
         }
         seen += 1;
@@ -89,23 +100,33 @@ fn every_recorded_program_is_answered_as_the_real_one_does() {
         let real_stdout = expected["stdout"].as_str().unwrap();
         // A tool that fails behind the handshake is not the message's fault; whether
         // the program acted shows in what it ran.
-        let ran = expected["commands"].as_array().is_some_and(|commands| !commands.is_empty());
+        let ran = expected["commands"]
+            .as_array()
+            .is_some_and(|commands| !commands.is_empty());
         let real_acts = expected["exit"] == 0 || ran;
         if stdout != real_stdout || acts != real_acts {
             different.insert(vector["id"].as_str().unwrap().to_owned());
         }
     }
     assert!(seen >= 110, "{seen}");
-    assert_eq!(different, listed(), "docs/compatibility.md has to list exactly what differs");
+    assert_eq!(
+        different,
+        listed(),
+        "docs/compatibility.md has to list exactly what differs"
+    );
 }
 
 #[test]
 fn a_name_that_is_no_utf8_does_not_hide_the_address() {
     // `fd-invalid-utf8`, of which only the length was recorded.
-    let mut line = br#"{"version":1,"origin":{},"command":"add","parameters":{"alert":{"full_log":"#.to_vec();
+    let mut line =
+        br#"{"version":1,"origin":{},"command":"add","parameters":{"alert":{"full_log":"#.to_vec();
     line.extend(b"\"\xff\xfe\",\"data\":{\"srcip\":\"10.9.8.7\"}}}}");
     let request = from_line(&line).unwrap();
-    assert_eq!(request.alert.srcip(&[]), Ok(Some("10.9.8.7".parse().unwrap())));
+    assert_eq!(
+        request.alert.srcip(&[]),
+        Ok(Some("10.9.8.7".parse().unwrap()))
+    );
 }
 
 #[test]
@@ -115,10 +136,18 @@ fn what_execd_sends_is_read_and_its_answers_too() {
         if !matches!(vector["layer"].as_str(), Some("execd" | "v5-execd")) {
             continue;
         }
-        let dialect = if vector["layer"] == "execd" { Dialect::Wazuh4 } else { Dialect::Wazuh5 };
-        let transcript = vector["expected"]["probe_transcript_while_running"].as_array().cloned();
+        let dialect = if vector["layer"] == "execd" {
+            Dialect::Wazuh4
+        } else {
+            Dialect::Wazuh5
+        };
+        let transcript = vector["expected"]["probe_transcript_while_running"]
+            .as_array()
+            .cloned();
         for entry in transcript.unwrap_or_default() {
-            let (Some(kind), Some(line)) = (entry[0].as_str(), entry[1].as_str()) else { continue };
+            let (Some(kind), Some(line)) = (entry[0].as_str(), entry[1].as_str()) else {
+                continue;
+            };
             let line = line.trim_end_matches('\n').as_bytes();
             match kind {
                 "in1" => {
@@ -145,7 +174,10 @@ fn what_execd_sends_is_read_and_its_answers_too() {
 
 #[test]
 fn what_ossec_execd_starts_is_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/ossec/execd_message.jsonl");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/ossec/execd_message.jsonl"
+    );
     let text = std::fs::read_to_string(path).unwrap();
     let mut seen = 0;
     for line in text.lines() {
@@ -161,9 +193,17 @@ fn what_ossec_execd_starts_is_read() {
                 let request = ossec::from_argv(&argv).unwrap();
                 let word = |at: usize| argv.get(at).map(|w| w.to_str().unwrap().to_owned());
                 assert_eq!(request.action.to_string(), word(1).unwrap());
-                let Alert::Arguments { user, srcip, .. } = &request.alert else { panic!() };
-                let plain = |at| word(at).filter(|w: &String| !matches!(w.as_str(), "" | "-" | "(null)"));
-                assert_eq!((user.clone(), srcip.clone()), (plain(2), plain(3)), "{}", vector["id"]);
+                let Alert::Arguments { user, srcip, .. } = &request.alert else {
+                    panic!()
+                };
+                let plain =
+                    |at| word(at).filter(|w: &String| !matches!(w.as_str(), "" | "-" | "(null)"));
+                assert_eq!(
+                    (user.clone(), srcip.clone()),
+                    (plain(2), plain(3)),
+                    "{}",
+                    vector["id"]
+                );
                 seen += 1;
             }
         }
@@ -179,13 +219,21 @@ fn argv(words: &str) -> Request {
 #[test]
 fn a_location_and_a_file_name_in_pieces_are_put_together() {
     let request = argv(r"p add - 1.2.3.4 1.1 5 (web01) 10.0.0.5->/var/log/auth.log -");
-    assert_eq!(request.alert.location().unwrap(), "(web01) 10.0.0.5->/var/log/auth.log");
+    assert_eq!(
+        request.alert.location().unwrap(),
+        "(web01) 10.0.0.5->/var/log/auth.log"
+    );
     assert_eq!(request.alert.filename().unwrap(), None);
     assert_eq!(request.alert.hostname().unwrap().unwrap(), "web01");
     let request = argv(r"p add - - 1.1 5 df -h /tmp/a\ b\;c");
     assert_eq!(request.alert.location().unwrap(), "df -h");
     assert_eq!(request.alert.filename().unwrap().unwrap(), "/tmp/a b;c");
-    assert_eq!(argv("p add - null (from_the_server) (no_rule_id)").alert.location(), None);
+    assert_eq!(
+        argv("p add - null (from_the_server) (no_rule_id)")
+            .alert
+            .location(),
+        None
+    );
 }
 
 #[test]
@@ -197,7 +245,10 @@ fn a_doubled_member_is_never_read_as_either() {
         r#"{"wazuh":{},"command":"disable","command":"enable"}"#,
         r#"{"wazuh":{},"WAZUH":{},"command":"disable"}"#,
     ] {
-        assert!(matches!(from_line(text.as_bytes()), Err(Malformed::Ambiguous(_))), "{text}");
+        assert!(
+            matches!(from_line(text.as_bytes()), Err(Malformed::Ambiguous(_))),
+            "{text}"
+        );
     }
     let text = r#"{"version":1,"origin":{},"command":"add","parameters":{"alert":{"data":{"srcip":"192.0.2.1","srcip":"192.0.2.2"}}}}"#;
     let request = from_line(text.as_bytes()).unwrap();
@@ -208,9 +259,15 @@ fn a_doubled_member_is_never_read_as_either() {
 #[test]
 fn depth_size_and_numbers_are_bounded() {
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(matches!(from_line(deep.as_bytes()), Err(Malformed::NotJson(_))));
+    assert!(matches!(
+        from_line(deep.as_bytes()),
+        Err(Malformed::NotJson(_))
+    ));
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(json::LARGEST));
-    assert!(matches!(from_line(large.as_bytes()), Err(Malformed::NotJson(_))));
+    assert!(matches!(
+        from_line(large.as_bytes()),
+        Err(Malformed::NotJson(_))
+    ));
     let huge = r#"{"version":1e999,"origin":{},"command":"add","parameters":{}}"#;
     assert!(from_line(huge.as_bytes()).is_err());
     let mut lines = Lines::new(Cursor::new(vec![b'x'; json::LARGEST + 10_000]));
@@ -242,8 +299,14 @@ fn every_real_alert_gives_its_fields() {
         });
         let request = from_line(message.to_string().as_bytes()).unwrap();
         let data = &alert["data"]["srcip"];
-        assert_eq!(request.alert.rule_id().as_deref(), alert["rule"]["id"].as_str());
-        assert_eq!(request.alert.agent_name().as_deref(), alert["agent"]["name"].as_str());
+        assert_eq!(
+            request.alert.rule_id().as_deref(),
+            alert["rule"]["id"].as_str()
+        );
+        assert_eq!(
+            request.alert.agent_name().as_deref(),
+            alert["agent"]["name"].as_str()
+        );
         if let (Some(text), Ok(Some(ip))) = (data.as_str(), request.alert.srcip(&[])) {
             assert_eq!(crate::address::parse(text), Some(ip));
             with_srcip += 1;
@@ -266,10 +329,17 @@ fn the_srcip_is_looked_for_where_the_grants_say() {
     let request = from_line(text.as_bytes()).unwrap();
     let srcip = |paths: &[&str]| {
         let paths: Vec<String> = paths.iter().map(|p| (*p).to_owned()).collect();
-        request.alert.srcip(&paths).unwrap().map(|ip| ip.to_string())
+        request
+            .alert
+            .srcip(&paths)
+            .unwrap()
+            .map(|ip| ip.to_string())
     };
     assert_eq!(srcip(&[]).as_deref(), Some("192.0.2.1"));
-    assert_eq!(srcip(&["data.win.eventdata.ipAddress", "data.srcip"]).as_deref(), Some("192.0.2.9"));
+    assert_eq!(
+        srcip(&["data.win.eventdata.ipAddress", "data.srcip"]).as_deref(),
+        Some("192.0.2.9")
+    );
     assert_eq!(srcip(&["data.nothing"]), None);
 }
 

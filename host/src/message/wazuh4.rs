@@ -16,9 +16,17 @@ pub(super) fn read(json: Json) -> Result<Request, Malformed> {
         "delete" => Action::Delete,
         other => return Err(Malformed::Action(other.to_owned())),
     };
-    let parameters = json.get("parameters")?.ok_or(Malformed::Member("parameters"))?;
-    let alert = parameters.get("alert")?.cloned().unwrap_or(Json::Object(Vec::new()));
-    let extra_args = parameters.get("extra_args")?.map(Json::strings).unwrap_or_default();
+    let parameters = json
+        .get("parameters")?
+        .ok_or(Malformed::Member("parameters"))?;
+    let alert = parameters
+        .get("alert")?
+        .cloned()
+        .unwrap_or(Json::Object(Vec::new()));
+    let extra_args = parameters
+        .get("extra_args")?
+        .map(Json::strings)
+        .unwrap_or_default();
     Ok(Request {
         dialect: Dialect::Wazuh4,
         action,
@@ -36,10 +44,16 @@ pub(super) fn command(json: &Json) -> Result<&str, Malformed> {
     }
     for member in ["origin", "parameters"] {
         if !json.get(member)?.is_some_and(Json::is_object) {
-            return Err(Malformed::Member(if member == "origin" { "origin" } else { "parameters" }));
+            return Err(Malformed::Member(if member == "origin" {
+                "origin"
+            } else {
+                "parameters"
+            }));
         }
     }
-    json.get("command")?.and_then(Json::as_str).ok_or(Malformed::Member("command"))
+    json.get("command")?
+        .and_then(Json::as_str)
+        .ok_or(Malformed::Member("command"))
 }
 
 /// The line that asks execd about the keys of this block; it ends with a newline.
@@ -63,7 +77,10 @@ pub fn check_keys(executable: &str, keys: &[String]) -> Vec<u8> {
     }
     let line = Line {
         version: 1,
-        origin: Origin { name: executable, module: "active-response" },
+        origin: Origin {
+            name: executable,
+            module: "active-response",
+        },
         command: "check_keys",
         parameters: Parameters { keys },
     };

@@ -42,5 +42,7 @@ pub(super) fn command(json: &Json) -> Result<&str, Malformed> {
     if !json.get("wazuh")?.is_some_and(Json::is_object) {
         return Err(Malformed::Member("wazuh"));
     }
-    json.get("command")?.and_then(Json::as_str).ok_or(Malformed::Member("command"))
+    json.get("command")?
+        .and_then(Json::as_str)
+        .ok_or(Malformed::Member("command"))
 }

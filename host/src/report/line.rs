@@ -41,7 +41,11 @@ pub fn started(request: &Request, program: &str, now: &ZonedDateTime) -> Vec<Str
 #[must_use]
 pub fn wazuh_line(program: &str, text: &str, now: &ZonedDateTime) -> String {
     let name = program.rsplit('/').next().unwrap_or(program);
-    format!("{} {BIN}/{}: {text}", now.strftime("%Y/%m/%d %H:%M:%S"), word(name))
+    format!(
+        "{} {BIN}/{}: {text}",
+        now.strftime("%Y/%m/%d %H:%M:%S"),
+        word(name)
+    )
 }
 
 /// The message on one line, as JSON that means the same. In Wazuh 4 rules look at
@@ -54,7 +58,9 @@ pub fn echo(json: &Json, program: &str, dialect: Dialect) -> String {
         && let Json::Object(members) = &mut json
     {
         for (key, value) in members {
-            if let (true, Json::Object(parameters)) = (key.eq_ignore_ascii_case("parameters"), value) {
+            if let (true, Json::Object(parameters)) =
+                (key.eq_ignore_ascii_case("parameters"), value)
+            {
                 parameters.retain(|(key, _)| !key.eq_ignore_ascii_case("program"));
                 parameters.push(("program".to_owned(), Json::String(format!("{BIN}/{name}"))));
             }
@@ -82,7 +88,11 @@ pub fn echo(json: &Json, program: &str, dialect: Dialect) -> String {
 pub fn date(now: &ZonedDateTime) -> String {
     let zone = now.strftime("%Z").to_string();
     let alphabetic = !zone.is_empty() && zone.chars().all(|c| c.is_ascii_alphabetic());
-    let now = if alphabetic { now.clone() } else { now.with_time_zone(TimeZone::UTC) };
+    let now = if alphabetic {
+        now.clone()
+    } else {
+        now.with_time_zone(TimeZone::UTC)
+    };
     now.strftime("%a %b %e %H:%M:%S %Z %Y").to_string()
 }
 

@@ -19,7 +19,9 @@ pub struct Log {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// It leads somewhere else.
-    #[error("logs/{NAME} is {0}; nothing is written through it: remove it, the next run makes a new one")]
+    #[error(
+        "logs/{NAME} is {0}; nothing is written through it: remove it, the next run makes a new one"
+    )]
     NotPlain(&'static str),
     /// It can't be opened.
     #[error("logs/{NAME} can't be opened: {0}")]
@@ -32,7 +34,10 @@ impl Log {
     /// # Errors
     /// For a link, a file with several names, or what is no file.
     pub fn open(logs: &Dir) -> Result<Self, Refused> {
-        if logs.symlink_metadata(NAME).is_ok_and(|meta| meta.is_symlink()) {
+        if logs
+            .symlink_metadata(NAME)
+            .is_ok_and(|meta| meta.is_symlink())
+        {
             return Err(Refused::NotPlain("a symbolic link"));
         }
         let mut options = OpenOptions::new();

@@ -11,5 +11,5 @@ mod summary;
 mod tests;
 
 pub use line::{Outcome, date, echo, escape, outcome_line, started, wazuh_line};
-pub use summary::effect;
 pub use log::{Log, Refused};
+pub use summary::effect;

@@ -10,10 +10,13 @@ impl Outcome {
     /// What came of a run.
     #[must_use]
     pub fn of(outcome: &respond::Outcome) -> Self {
-        let warnings = outcome.records.iter().filter_map(|record| match &record.answer {
-            Ok(Done::Blocked { warning, .. }) => warning.clone(),
-            _ => None,
-        });
+        let warnings = outcome
+            .records
+            .iter()
+            .filter_map(|record| match &record.answer {
+                Ok(Done::Blocked { warning, .. }) => warning.clone(),
+                _ => None,
+            });
         let said = outcome.lines.iter().map(|(level, line)| match level {
             Level::Debug => format!("guest debug: {line}"),
             Level::Info => format!("guest: {line}"),
@@ -24,7 +27,10 @@ impl Outcome {
         Self {
             response: outcome.response.clone(),
             action: outcome.event.action.to_string(),
-            verdict: outcome.verdict.as_ref().map_or_else(|| "abort".to_owned(), ToString::to_string),
+            verdict: outcome
+                .verdict
+                .as_ref()
+                .map_or_else(|| "abort".to_owned(), ToString::to_string),
             effects: outcome.records.iter().map(effect).chain(said).collect(),
             used: format!(
                 "fuel {}, memory {} KiB, host calls {}, log {} B, {} us",
@@ -71,7 +77,11 @@ pub fn effect(record: &Record) -> String {
         Effect::Run { helper } => format!("run {helper}"),
     };
     let came = match &record.answer {
-        Ok(Done::Blocked { expires_in, renewed, .. }) => {
+        Ok(Done::Blocked {
+            expires_in,
+            renewed,
+            ..
+        }) => {
             let how = if *renewed { "renewed" } else { "done" };
             match expires_in {
                 Some(left) => {

@@ -19,7 +19,22 @@ fn now() -> ZonedDateTime {
 fn ossec_decodes(line: &str) -> Option<(String, String, String)> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let alphabetic = |w: &str| w.chars().all(|c| c.is_ascii_alphabetic());
-    let [week, month, day, time, zone, year, path, action, user, ip, id, rule, ..] = words[..] else {
+    let [
+        week,
+        month,
+        day,
+        time,
+        zone,
+        year,
+        path,
+        action,
+        user,
+        ip,
+        id,
+        rule,
+        ..,
+    ] = words[..]
+    else {
         return None;
     };
     let dated = alphabetic(week)
@@ -41,7 +56,9 @@ fn ossec_decodes(line: &str) -> Option<(String, String, String)> {
 fn wazuh_decodes(line: &str) -> Option<Value> {
     let (head, json) = line.split_once(": ")?;
     let words: Vec<&str> = head.split(' ').collect();
-    let [date, time, program] = words[..] else { return None };
+    let [date, time, program] = words[..] else {
+        return None;
+    };
     let digits = |text: &str, by: char| text.split(by).all(|part| part.parse::<u16>().is_ok());
     (digits(date, '/') && digits(time, ':') && program.starts_with("active-response/bin/"))
         .then(|| serde_json::from_str(json).ok())
@@ -58,13 +75,21 @@ fn ossec(words: &[&str]) -> String {
 
 #[test]
 fn the_decoder_of_these_tests_is_the_recorded_one() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/ossec/arlog.jsonl");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/ossec/arlog.jsonl"
+    );
     let mut decoded = 0;
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let vector: Value = serde_json::from_str(line).unwrap();
         let answer = ossec_decodes(vector["input_line"].as_str().unwrap());
         let real = vector["decoded"]["srcip"].as_str();
-        assert_eq!(answer.as_ref().map(|(_, _, ip)| ip.as_str()), real, "{}", vector["id"]);
+        assert_eq!(
+            answer.as_ref().map(|(_, _, ip)| ip.as_str()),
+            real,
+            "{}",
+            vector["id"]
+        );
         decoded += usize::from(real.is_some());
     }
     assert!(decoded >= 6);
@@ -74,7 +99,16 @@ fn the_decoder_of_these_tests_is_the_recorded_one() {
 fn ossecs_line_is_the_originals_byte_for_byte() {
     let program = "/var/ossec/active-response/bin/host-deny.sh";
     assert_eq!(
-        ossec(&[program, "add", "-", "1.2.3.4", "1795489577.1", "5712", "/var/log/auth.log", "-"]),
+        ossec(&[
+            program,
+            "add",
+            "-",
+            "1.2.3.4",
+            "1795489577.1",
+            "5712",
+            "/var/log/auth.log",
+            "-"
+        ]),
         "Tue Nov  3 03:17:56 UTC 2026 /var/ossec/active-response/bin/host-deny.sh add - 1.2.3.4 1795489577.1 5712"
     );
     let numeric: ZonedDateTime = "2026-11-03T06:17:56+03:00[+03:00]".parse().unwrap();
@@ -86,8 +120,14 @@ fn wazuhs_lines_are_the_originals() {
     let message = r#"{"version":1,"origin":{"name":"node01","module":"wazuh-execd"},"command":"add","parameters":{"extra_args":[],"alert":{"data":{"srcip":"10.9.8.7"}},"program":"active-response/bin/firewall-drop"}}"#;
     let request = message::from_line(message.as_bytes()).unwrap();
     let lines = started(&request, "active-response/bin/firewall-drop", &now());
-    assert_eq!(lines[0], "2026/11/03 03:17:56 active-response/bin/firewall-drop: Starting");
-    assert_eq!(lines[1], format!("2026/11/03 03:17:56 active-response/bin/firewall-drop: {message}"));
+    assert_eq!(
+        lines[0],
+        "2026/11/03 03:17:56 active-response/bin/firewall-drop: Starting"
+    );
+    assert_eq!(
+        lines[1],
+        format!("2026/11/03 03:17:56 active-response/bin/firewall-drop: {message}")
+    );
     assert!(wazuh_decodes(&lines[1]).is_some());
 }
 
@@ -97,7 +137,10 @@ fn the_sender_does_not_choose_the_program_that_rules_look_at() {
     let request = message::from_line(message.as_bytes()).unwrap();
     let lines = started(&request, "active-response/bin/other", &now());
     let decoded = wazuh_decodes(&lines[1]).unwrap();
-    assert_eq!(decoded["parameters"]["program"], "active-response/bin/other");
+    assert_eq!(
+        decoded["parameters"]["program"],
+        "active-response/bin/other"
+    );
 }
 
 #[test]
@@ -132,21 +175,36 @@ fn the_log_is_a_plain_file_or_not_written() {
     std::fs::write(&victim, "untouched").unwrap();
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&victim, &path).unwrap();
-    assert!(Log::open(&logs).unwrap_err().to_string().contains("symbolic link"));
+    assert!(
+        Log::open(&logs)
+            .unwrap_err()
+            .to_string()
+            .contains("symbolic link")
+    );
     std::fs::remove_file(&path).unwrap();
     std::fs::hard_link(&victim, &path).unwrap();
-    assert!(Log::open(&logs).unwrap_err().to_string().contains("several names"));
+    assert!(
+        Log::open(&logs)
+            .unwrap_err()
+            .to_string()
+            .contains("several names")
+    );
     std::fs::remove_file(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(Log::open(&logs).is_err());
     let mut text = String::new();
-    std::fs::File::open(&victim).unwrap().read_to_string(&mut text).unwrap();
+    std::fs::File::open(&victim)
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(text, "untouched");
 }
 
 fn is_one_line(line: &str) -> bool {
     let separators = ['\u{85}', '\u{2028}', '\u{2029}'];
-    !line.chars().any(|c| c.is_control() || separators.contains(&c))
+    !line
+        .chars()
+        .any(|c| c.is_control() || separators.contains(&c))
 }
 
 proptest! {

@@ -26,7 +26,12 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn new(memory_limit: u64) -> Self {
-        Self { memory_limit, memory: 0, peak: 0, elements: 0 }
+        Self {
+            memory_limit,
+            memory: 0,
+            peak: 0,
+            elements: 0,
+        }
     }
 
     /// The most bytes that were in use at one time.
@@ -58,7 +63,9 @@ impl ResourceLimiter for Bounds {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let total = self.elements.saturating_add(desired.saturating_sub(current));
+        let total = self
+            .elements
+            .saturating_add(desired.saturating_sub(current));
         if total > TABLE_ELEMENTS {
             return Err(wasmtime::Error::new(Stop(Verdict::Table)));
         }

@@ -88,7 +88,11 @@ impl Cache {
     fn write(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
         let draft = format!(".{name}.{}", std::process::id());
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).follow(FollowSymlinks::No);
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .follow(FollowSymlinks::No);
         let _ = self.dir.remove_file(&draft);
         let written = self.dir.open_with(&draft, &options).and_then(|mut file| {
             file.write_all(content)?;

@@ -36,7 +36,9 @@ pub enum Error {
     #[error("compiling it needs more than {0}; simplify the component")]
     Limit(String),
     /// The caller could not wait longer.
-    #[error("it is not compiled yet and compiling took longer than {0}; run `retort check`, which waits longer")]
+    #[error(
+        "it is not compiled yet and compiling took longer than {0}; run `retort check`, which waits longer"
+    )]
     Late(String),
     /// The component is not valid.
     #[error("it does not compile: {0}")]

@@ -49,7 +49,10 @@ pub(super) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -75,7 +78,9 @@ pub struct Vessel {
 
 impl std::fmt::Debug for Vessel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vessel").field("shape", &self.shape).finish_non_exhaustive()
+        f.debug_struct("Vessel")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,8 +118,9 @@ impl Vessel {
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|e| LoadError::Engine(format!("{e:#}")))?;
-        let pre = ResponsePre::new(pre)
-            .map_err(|e| Misshapen::OtherHandle { what: format!("{e:#}") })?;
+        let pre = ResponsePre::new(pre).map_err(|e| Misshapen::OtherHandle {
+            what: format!("{e:#}"),
+        })?;
         Ok(Self { pre, shape })
     }
 
@@ -152,7 +158,9 @@ impl Vessel {
         let mut store = Store::new(self.pre.engine(), state);
         let verdict = match bound(&mut store, limits, wall) {
             Ok(()) => self.call(&mut store, event, wall).await,
-            Err(error) => Verdict::Host { what: format!("{error:#}") },
+            Err(error) => Verdict::Host {
+                what: format!("{error:#}"),
+            },
         };
         let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
@@ -166,9 +174,16 @@ impl Vessel {
         let mut lines = state.lines.lines;
         let text = printed.contents();
         if !text.is_empty() {
-            lines.push((Level::Warning, String::from_utf8_lossy(&text).trim_end().to_owned()));
+            lines.push((
+                Level::Warning,
+                String::from_utf8_lossy(&text).trim_end().to_owned(),
+            ));
         }
-        Outcome { verdict, used, lines }
+        Outcome {
+            verdict,
+            used,
+            lines,
+        }
     }
 
     async fn call(&self, store: &mut Store<State>, event: &Event, wall: Duration) -> Verdict {
@@ -204,8 +219,9 @@ fn compiled(
 ) -> Result<wasmtime::component::Component, LoadError> {
     let engine_id = compile::compatibility(workshop.engine);
     if let Some(cache) = workshop.cache {
-        if let Some(component) =
-            cache.get(digest, &engine_id).and_then(|code| code.component(workshop.engine).ok())
+        if let Some(component) = cache
+            .get(digest, &engine_id)
+            .and_then(|code| code.component(workshop.engine).ok())
         {
             return Ok(component);
         }
@@ -258,7 +274,11 @@ fn verdict_of(error: &wasmtime::Error) -> Verdict {
         Some(Trap::OutOfFuel) => return Verdict::OutOfFuel,
         Some(Trap::Interrupt) => return Verdict::CpuTime,
         Some(Trap::StackOverflow) => return Verdict::Stack,
-        Some(trap) => return Verdict::Trapped { what: trap.to_string() },
+        Some(trap) => {
+            return Verdict::Trapped {
+                what: trap.to_string(),
+            };
+        }
         None => {}
     }
     // These have no type in wasmtime 48; a test holds the texts.

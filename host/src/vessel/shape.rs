@@ -178,13 +178,20 @@ impl Shape {
         }
         for import in &self.imports {
             let (name, version) = import.split_once('@').unwrap_or((import, ""));
-            if let Some(interface) = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) {
+            if let Some(interface) = name
+                .strip_prefix(PACKAGE)
+                .and_then(|rest| rest.strip_prefix('/'))
+            {
                 if version != VERSION {
-                    return Err(Misshapen::OtherVersion { import: import.clone() });
+                    return Err(Misshapen::OtherVersion {
+                        import: import.clone(),
+                    });
                 }
                 check_interface(interface, import, response, grants)?;
             } else if !(SERVED_WASI.contains(&name) && version.starts_with("0.2.")) {
-                return Err(Misshapen::NotServed { import: import.clone() });
+                return Err(Misshapen::NotServed {
+                    import: import.clone(),
+                });
             }
         }
         Ok(())
@@ -205,7 +212,11 @@ fn check_interface(
         "firewall" => "firewall = { target = \"srcip\" }",
         "process" => "process.<helper> = { argv = [\"/absolute/program\"] }",
         "hostname" => "hostname = true",
-        _ => return Err(Misshapen::NotServed { import: import.to_owned() }),
+        _ => {
+            return Err(Misshapen::NotServed {
+                import: import.to_owned(),
+            });
+        }
     };
     Err(Misshapen::Ungranted {
         import: import.to_owned(),
@@ -215,7 +226,11 @@ fn check_interface(
 
 /// A TOML key: bare where it may be.
 fn key(name: &str) -> String {
-    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+    if !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    {
         name.to_owned()
     } else {
         format!("{name:?}")
@@ -224,7 +239,11 @@ fn key(name: &str) -> String {
 
 fn kind(bytes: &[u8]) -> Result<(), Misshapen> {
     let Some(magic) = bytes.get(..4) else {
-        let looks_like = if bytes.is_empty() { "an empty file" } else { "a scrap of a file" };
+        let looks_like = if bytes.is_empty() {
+            "an empty file"
+        } else {
+            "a scrap of a file"
+        };
         return Err(Misshapen::NotWasm { looks_like });
     };
     if magic != b"\0asm" {
@@ -243,7 +262,10 @@ fn kind(bytes: &[u8]) -> Result<(), Misshapen> {
         return Err(Misshapen::Truncated);
     }
     match Parser::new(0).parse(bytes, true) {
-        Ok(wasmparser::Chunk::Parsed { payload: Payload::Version { encoding, .. }, .. }) => match encoding {
+        Ok(wasmparser::Chunk::Parsed {
+            payload: Payload::Version { encoding, .. },
+            ..
+        }) => match encoding {
             Encoding::Component => Ok(()),
             Encoding::Module => Err(Misshapen::CoreModule),
         },
@@ -257,7 +279,9 @@ fn misread(error: wasmparser::BinaryReaderError) -> Misshapen {
     if error.message().contains("unexpected end") {
         Misshapen::Truncated
     } else {
-        Misshapen::Broken { what: error.message().to_owned() }
+        Misshapen::Broken {
+            what: error.message().to_owned(),
+        }
     }
 }
 
@@ -268,13 +292,34 @@ mod tests {
     #[test]
     fn what_is_no_component_is_named() {
         let looks = |bytes: &[u8]| Shape::of(bytes).unwrap_err();
-        assert_eq!(looks(b"#!/bin/sh\n"), Misshapen::NotWasm { looks_like: "a script" });
-        assert_eq!(looks(b"hello world"), Misshapen::NotWasm { looks_like: "text" });
-        assert_eq!(looks(b""), Misshapen::NotWasm { looks_like: "an empty file" });
-        assert_eq!(looks(b"\x7fELF\x02\x01"), Misshapen::NotWasm { looks_like: "a program of this machine" });
+        assert_eq!(
+            looks(b"#!/bin/sh\n"),
+            Misshapen::NotWasm {
+                looks_like: "a script"
+            }
+        );
+        assert_eq!(
+            looks(b"hello world"),
+            Misshapen::NotWasm { looks_like: "text" }
+        );
+        assert_eq!(
+            looks(b""),
+            Misshapen::NotWasm {
+                looks_like: "an empty file"
+            }
+        );
+        assert_eq!(
+            looks(b"\x7fELF\x02\x01"),
+            Misshapen::NotWasm {
+                looks_like: "a program of this machine"
+            }
+        );
         assert_eq!(looks(b"\0asm\x01\0\0\0"), Misshapen::CoreModule);
         assert_eq!(looks(b"\0asm\x0d"), Misshapen::Truncated);
-        assert_eq!(looks(b"\0asm\x0d\0\x01\0\x0a\xff\x01"), Misshapen::Truncated);
+        assert_eq!(
+            looks(b"\0asm\x0d\0\x01\0\x0a\xff\x01"),
+            Misshapen::Truncated
+        );
     }
 
     #[test]
@@ -283,19 +328,44 @@ mod tests {
             imports: vec!["retort:response/firewall@0.1.0".into()],
             exports: vec!["handle".into()],
         };
-        let refusal = shape.check("firewall-drop", &Response::default()).unwrap_err();
-        assert!(refusal.to_string().contains("[response.firewall-drop]\n  firewall = { target"), "{refusal}");
+        let refusal = shape
+            .check("firewall-drop", &Response::default())
+            .unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("[response.firewall-drop]\n  firewall = { target"),
+            "{refusal}"
+        );
     }
 
     #[test]
     fn sockets_files_and_other_versions_are_refused() {
         let check = |import: &str| {
-            let shape = Shape { imports: vec![import.into()], exports: vec!["handle".into()] };
+            let shape = Shape {
+                imports: vec![import.into()],
+                exports: vec!["handle".into()],
+            };
             shape.check("x", &Response::default())
         };
-        assert!(check("wasi:sockets/tcp@0.2.6").unwrap_err().to_string().contains("network"));
-        assert!(check("wasi:filesystem/types@0.2.6").unwrap_err().to_string().contains("filesystem"));
-        assert!(check("retort:response/log@0.2.0").unwrap_err().to_string().contains("0.2.0"));
+        assert!(
+            check("wasi:sockets/tcp@0.2.6")
+                .unwrap_err()
+                .to_string()
+                .contains("network")
+        );
+        assert!(
+            check("wasi:filesystem/types@0.2.6")
+                .unwrap_err()
+                .to_string()
+                .contains("filesystem")
+        );
+        assert!(
+            check("retort:response/log@0.2.0")
+                .unwrap_err()
+                .to_string()
+                .contains("0.2.0")
+        );
         assert!(check("retort:response/log@0.1.0").is_ok());
         assert!(check("wasi:io/streams@0.2.6").is_ok());
     }

@@ -3,7 +3,9 @@
 use retort_guest::{Action, Error, Event, Network, firewall};
 
 fn handle(event: Event) -> Result<(), Error> {
-    let srcip = event.srcip.ok_or_else(|| Error::Invalid("the event has no srcip".into()))?;
+    let srcip = event
+        .srcip
+        .ok_or_else(|| Error::Invalid("the event has no srcip".into()))?;
     match event.action {
         Action::Add => firewall::block(Network::host(srcip)),
         Action::Delete => firewall::unblock(Network::host(srcip)),
@@ -22,7 +24,10 @@ mod tests {
 
     fn event(action: Action) -> Event {
         let attacker: IpAddr = "203.0.113.7".parse().unwrap();
-        Event { srcip: Some(attacker.into()), ..retort_guest::event(action) }
+        Event {
+            srcip: Some(attacker.into()),
+            ..retort_guest::event(action)
+        }
     }
 
     #[test]
@@ -47,6 +52,9 @@ mod tests {
         let denied = Error::Denied("protected".into());
         host(|host| host.firewall_error = Some(denied.clone()));
         assert_eq!(handle(event(Action::Add)), Err(denied));
-        assert!(matches!(host(|host| host.calls.clone())[..], [Call::Block(_)]));
+        assert!(matches!(
+            host(|host| host.calls.clone())[..],
+            [Call::Block(_)]
+        ));
     }
 }

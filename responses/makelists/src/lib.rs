@@ -12,7 +12,9 @@ fn handle(event: Event) -> Result<(), Error> {
             log::info(&format!("the lists of {here} are rebuilt"));
             Ok(())
         }
-        code => Err(Error::Failed(format!("ossec-makelists on {here} ended with {code}"))),
+        code => Err(Error::Failed(format!(
+            "ossec-makelists on {here} ended with {code}"
+        ))),
     }
 }
 

@@ -22,11 +22,17 @@ mod tests {
         host(|host| host.helpers.insert("restart".into(), Ok(0)));
         handle(retort_guest::event(Action::Add)).unwrap();
         handle(retort_guest::event(Action::Delete)).unwrap();
-        assert_eq!(host(|host| host.calls.clone()), [Call::Run("restart".into())]);
+        assert_eq!(
+            host(|host| host.calls.clone()),
+            [Call::Run("restart".into())]
+        );
     }
 
     #[test]
     fn without_the_helper_it_says_so() {
-        assert!(matches!(handle(retort_guest::event(Action::Add)), Err(Error::Denied(_))));
+        assert!(matches!(
+            handle(retort_guest::event(Action::Add)),
+            Err(Error::Denied(_))
+        ));
     }
 }

@@ -25,7 +25,9 @@ impl Nftables {
             .end_nested()
             .end_nested();
         let asked = self.netlink.request(&request, |(_, list)| {
-            seen = each(&list).find(|(a, _)| *a == address).map(|(_, seen)| seen);
+            seen = each(&list)
+                .find(|(a, _)| *a == address)
+                .map(|(_, seen)| seen);
         });
         Ok(if missing(asked)? { None } else { seen })
     }
@@ -38,7 +40,10 @@ impl Nftables {
                 .encode()
                 .push_table_bytes(self.table.as_bytes())
                 .push_set_bytes(set.as_bytes());
-            missing(self.netlink.request(&request, |(_, list)| all.extend(each(&list))))?;
+            missing(
+                self.netlink
+                    .request(&request, |(_, list)| all.extend(each(&list))),
+            )?;
         }
         Ok(all)
     }
@@ -91,7 +96,10 @@ impl Batch {
 
 fn by_set<T: Copy>(items: &[T], address: impl Fn(&T) -> IpAddr) -> Vec<(&'static str, Vec<T>)> {
     let (v4, v6): (Vec<T>, Vec<T>) = items.iter().partition(|item| address(item).is_ipv4());
-    [(SET4, v4), (SET6, v6)].into_iter().filter(|(_, items)| !items.is_empty()).collect()
+    [(SET4, v4), (SET6, v6)]
+        .into_iter()
+        .filter(|(_, items)| !items.is_empty())
+        .collect()
 }
 
 fn set_of(address: IpAddr) -> &'static str {
@@ -107,12 +115,12 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 /// The kernel counts in milliseconds and takes 0 for never.
 fn milliseconds(timeout: Duration) -> u64 {
-    u64::try_from(timeout.min(LONGEST).as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(timeout.min(LONGEST).as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
-fn each<'a>(
-    list: &IterableSetelemListAttrs<'a>,
-) -> impl Iterator<Item = (IpAddr, Seen)> + use<'a> {
+fn each<'a>(list: &IterableSetelemListAttrs<'a>) -> impl Iterator<Item = (IpAddr, Seen)> + use<'a> {
     let elements = list.get_elements().ok();
     elements.into_iter().flatten().filter_map(|element| {
         let nft::SetelemListElemAttrs::Elem(element) = element.ok()?;
@@ -125,11 +133,15 @@ fn address(element: &IterableSetelemAttrs<'_>) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(key) {
         return Some(IpAddr::V4(Ipv4Addr::from(v4)));
     }
-    <[u8; 16]>::try_from(key).ok().map(|v6| IpAddr::V6(Ipv6Addr::from(v6)))
+    <[u8; 16]>::try_from(key)
+        .ok()
+        .map(|v6| IpAddr::V6(Ipv6Addr::from(v6)))
 }
 
 /// Times come in network order, which the bindings do not know.
 fn seen(element: &IterableSetelemAttrs<'_>) -> Seen {
     let left = element.get_expiration().ok().map(u64::from_be);
-    Seen { expires_in: left.map(Duration::from_millis) }
+    Seen {
+        expires_in: left.map(Duration::from_millis),
+    }
 }

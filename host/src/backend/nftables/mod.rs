@@ -69,7 +69,11 @@ impl Nftables {
     pub fn open(root: &Path, budget: Duration) -> Result<Self, Error> {
         let netlink =
             Netlink::open(SockProtocol::NetlinkNetFilter, budget).map_err(Error::NotSupported)?;
-        Ok(Self { netlink, table: table_name(root), budget })
+        Ok(Self {
+            netlink,
+            table: table_name(root),
+            budget,
+        })
     }
 
     /// See [`super::Backend::set`].
@@ -105,7 +109,10 @@ impl Nftables {
         let kept: Vec<Element> = kept
             .into_iter()
             .filter(|(address, _)| !addresses.contains(address))
-            .map(|(address, seen)| Element { address, timeout: seen.expires_in.unwrap_or(LONGEST) })
+            .map(|(address, seen)| Element {
+                address,
+                timeout: seen.expires_in.unwrap_or(LONGEST),
+            })
             .collect();
         batch.remove(&present);
         batch.add(&kept);
@@ -142,7 +149,9 @@ impl Nftables {
     /// # Errors
     /// See [`Error`].
     pub fn look(&mut self, address: IpAddr) -> Result<Option<Seen>, Error> {
-        self.again("look for an address in the set", |nft| nft.look_once(address).map(Ok))
+        self.again("look for an address in the set", |nft| {
+            nft.look_once(address).map(Ok)
+        })
     }
 
     /// See [`super::Backend::list`].
@@ -176,9 +185,16 @@ impl Nftables {
     /// The addresses among `addresses` that are in the set.
     fn present(&mut self, addresses: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
         if addresses.len() >= WORTH_A_DUMP {
-            let all: std::collections::BTreeSet<IpAddr> =
-                self.dump()?.into_iter().map(|(address, _)| address).collect();
-            return Ok(addresses.iter().copied().filter(|a| all.contains(a)).collect());
+            let all: std::collections::BTreeSet<IpAddr> = self
+                .dump()?
+                .into_iter()
+                .map(|(address, _)| address)
+                .collect();
+            return Ok(addresses
+                .iter()
+                .copied()
+                .filter(|a| all.contains(a))
+                .collect());
         }
         let mut present = Vec::new();
         for address in addresses {
@@ -225,5 +241,8 @@ impl Nftables {
 }
 
 fn header() -> nft::Nfgenmsg {
-    nft::Nfgenmsg { nfgen_family: INET, ..Default::default() }
+    nft::Nfgenmsg {
+        nfgen_family: INET,
+        ..Default::default()
+    }
 }

@@ -57,13 +57,19 @@ impl Nftables {
         let mut request = nft::Request::new().op_gettable_do(&header());
         request.encode().push_name_bytes(self.table.as_bytes());
         let asked = self.netlink.request(&request, |(_, table)| {
-            ours = Some(table.get_userdata().is_ok_and(|data| data == mark().as_slice()));
+            ours = Some(
+                table
+                    .get_userdata()
+                    .is_ok_and(|data| data == mark().as_slice()),
+            );
         });
         if missing(asked)? {
             return Ok(Ok(State::Missing));
         }
         if ours != Some(true) {
-            return Ok(Err(Error::Foreign { table: self.table.clone() }));
+            return Ok(Err(Error::Foreign {
+                table: self.table.clone(),
+            }));
         }
         let whole = self.chain_is_whole()? && self.has_set(SET4)? && self.has_set(SET6)?;
         Ok(Ok(if whole { State::Whole } else { State::Damaged }))
@@ -87,7 +93,10 @@ impl Nftables {
 
     fn has_set(&mut self, set: &str) -> io::Result<bool> {
         let mut request = nft::Request::new().op_getset_do(&header());
-        request.encode().push_table_bytes(self.table.as_bytes()).push_name_bytes(set.as_bytes());
+        request
+            .encode()
+            .push_table_bytes(self.table.as_bytes())
+            .push_name_bytes(set.as_bytes());
         Ok(!missing(self.netlink.request(&request, |_| {}))?)
     }
 
@@ -95,7 +104,8 @@ impl Nftables {
     pub(super) fn batch(&mut self) -> io::Result<Batch> {
         let mut generation = None;
         let request = nft::Request::new().op_getgen_do(&nft::Nfgenmsg::new());
-        self.netlink.request(&request, |(_, answer)| generation = answer.get_id().ok())?;
+        self.netlink
+            .request(&request, |(_, answer)| generation = answer.get_id().ok())?;
         let first = self.netlink.reserve(64);
         let mut chained = nft::Chained::new(first);
         let mut begin = chained.request().op_batch_begin_do(&batch_header());
@@ -103,7 +113,12 @@ impl Nftables {
             begin.encode().push_genid(generation);
         }
         drop(begin);
-        Ok(Batch { chained, table: self.table.clone(), first, messages: 1 })
+        Ok(Batch {
+            chained,
+            table: self.table.clone(),
+            first,
+            messages: 1,
+        })
     }
 
     /// Sends the transaction: all of it, or nothing.
@@ -135,7 +150,10 @@ impl Batch {
 
     pub(super) fn delete_table(&mut self) {
         let table = self.table.clone();
-        self.message().op_deltable_do(&header()).encode().push_name_bytes(table.as_bytes());
+        self.message()
+            .op_deltable_do(&header())
+            .encode()
+            .push_name_bytes(table.as_bytes());
     }
 
     /// Table, sets, chain and rules.
@@ -161,7 +179,12 @@ impl Batch {
             .end_nested()
             .push_policy(NF_ACCEPT)
             .push_type_bytes(b"filter");
-        self.rule(|list| verdict(meets_meta(list, META_IIFTYPE, &LOOPBACK.to_ne_bytes()), NF_ACCEPT));
+        self.rule(|list| {
+            verdict(
+                meets_meta(list, META_IIFTYPE, &LOOPBACK.to_ne_bytes()),
+                NF_ACCEPT,
+            )
+        });
         self.rule(|list| {
             let list = meets_meta(list, META_NFPROTO, &[libc_family(libc::AF_INET)]);
             verdict(source_in(list, 12, 4, SET4), NF_DROP)
@@ -186,12 +209,13 @@ impl Batch {
             .push_id(id);
     }
 
-    fn rule(
-        &mut self,
-        expressions: impl FnOnce(Expressions<'_>) -> Expressions<'_>,
-    ) {
+    fn rule(&mut self, expressions: impl FnOnce(Expressions<'_>) -> Expressions<'_>) {
         let table = self.table.clone();
-        let mut rule = self.message().set_create().set_append().op_newrule_do(&header());
+        let mut rule = self
+            .message()
+            .set_create()
+            .set_append()
+            .op_newrule_do(&header());
         let rule = rule
             .encode()
             .push_table_bytes(table.as_bytes())
@@ -203,7 +227,11 @@ impl Batch {
 type Expressions<'a> = PushExprListAttrs<PushRuleAttrs<&'a mut Vec<u8>>>;
 
 /// `meta <key> == <value>`.
-fn meets_meta<P: Pusher>(list: PushExprListAttrs<P>, key: u32, value: &[u8]) -> PushExprListAttrs<P> {
+fn meets_meta<P: Pusher>(
+    list: PushExprListAttrs<P>,
+    key: u32,
+    value: &[u8],
+) -> PushExprListAttrs<P> {
     list.nested_elem()
         .nested_data_meta()
         .push_key(key)
@@ -264,7 +292,12 @@ fn libc_family(family: i32) -> u8 {
 }
 
 fn mark() -> Vec<u8> {
-    let mut data = vec![COMMENT, u8::try_from(MARK.len()).unwrap_or(u8::MAX).saturating_add(1)];
+    let mut data = vec![
+        COMMENT,
+        u8::try_from(MARK.len())
+            .unwrap_or(u8::MAX)
+            .saturating_add(1),
+    ];
     data.extend(MARK.as_bytes());
     data.push(0);
     data

@@ -45,14 +45,20 @@ impl firewall::Host for Firewall<'_> {
             Err(error) => return self.0.count().map(|()| Err(error)),
         };
         let answer = self.0.perform(effect).await?;
-        Ok(answer.map(|done| matches!(done, Done::IsBlocked { blocked: true })).map_err(Into::into))
+        Ok(answer
+            .map(|done| matches!(done, Done::IsBlocked { blocked: true }))
+            .map_err(Into::into))
     }
 }
 
 fn network_of(network: &IpNetwork) -> Result<IpNet, Error> {
     let address = address_of(&network.address);
-    IpNet::new(address, network.prefix_length)
-        .map_err(|_| Error::Invalid(format!("/{} is too long for {address}", network.prefix_length)))
+    IpNet::new(address, network.prefix_length).map_err(|_| {
+        Error::Invalid(format!(
+            "/{} is too long for {address}",
+            network.prefix_length
+        ))
+    })
 }
 
 fn address_of(address: &IpAddress) -> IpAddr {

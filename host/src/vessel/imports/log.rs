@@ -35,7 +35,11 @@ pub(in crate::vessel) struct Lines {
 
 impl Lines {
     pub(in crate::vessel) fn new(limit: u64) -> Self {
-        Self { lines: Vec::new(), limit, used: 0 }
+        Self {
+            lines: Vec::new(),
+            limit,
+            used: 0,
+        }
     }
 
     pub(in crate::vessel) fn used(&self) -> u64 {
@@ -55,7 +59,9 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 impl log::Host for Lines {
     async fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let cost = u64::try_from(message.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
+        let cost = u64::try_from(message.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(LINE_COST);
         let used = self.used.saturating_add(cost);
         if used > self.limit {
             return Err(wasmtime::Error::new(Stop(Verdict::LogBytes)));

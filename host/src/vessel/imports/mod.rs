@@ -55,7 +55,11 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(session: Session, limit: u32) -> Self {
-        Self { session, limit, used: 0 }
+        Self {
+            session,
+            limit,
+            used: 0,
+        }
     }
 
     pub(super) fn used(&self) -> u32 {

@@ -57,6 +57,8 @@ pub use network::{Address, Network};
 #[macro_export]
 macro_rules! response {
     ($handle:path) => {
+        const _: fn($crate::Event) -> ::core::result::Result<(), $crate::Error> = $handle;
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Response;

@@ -1,0 +1,10 @@
+//! What the tests from outside share: guests built from source, installations in
+//! temporary folders.
+
+#![allow(dead_code, reason = "each test uses its part of it")]
+
+pub mod bomb;
+pub mod execd;
+pub mod guests;
+pub mod netns;
+pub mod root;

@@ -1,0 +1,105 @@
+//! An installation in a temporary folder.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// The program under test.
+pub const RETORT: &str = env!("CARGO_BIN_EXE_retort");
+
+/// See the module.
+pub struct Root {
+    dir: TempDir,
+}
+
+impl Root {
+    /// The folders of OSSEC, with its modes, and these components installed.
+    pub fn with(components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
+        let root = Self::bare();
+        let from = root.path().join("from");
+        std::fs::create_dir(&from).unwrap();
+        for (name, bytes) in components {
+            std::fs::write(from.join(format!("{name}.wasm")), bytes).unwrap();
+        }
+        let from = from.to_str().unwrap();
+        let output =
+            root.retort(&["install", "--from", from, "--dialect", dialect, "--backend", backend]);
+        assert!(output.status.success(), "{output:?}");
+        root
+    }
+
+    /// The folders alone.
+    pub fn bare() -> Self {
+        let dir = TempDir::new().unwrap();
+        let root = Self { dir };
+        for folder in ["active-response/bin", "logs", "etc/shared", "bin"] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        root
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn bin(&self, name: &str) -> PathBuf {
+        self.path().join("active-response/bin").join(name)
+    }
+
+    /// Writes the grants, in place of those that `install` wrote.
+    pub fn grant(&self, text: &str) {
+        std::fs::write(self.path().join("retort/retort.toml"), text).unwrap();
+    }
+
+    pub fn ossec_conf(&self, inside: &str) {
+        let text = format!("<ossec_config>\n{inside}\n</ossec_config>\n");
+        std::fs::write(self.path().join("etc/ossec.conf"), text).unwrap();
+    }
+
+    pub fn ar_conf(&self, text: &str) {
+        std::fs::write(self.path().join("etc/shared/ar.conf"), text).unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("logs/active-responses.log")).unwrap_or_default()
+    }
+
+    /// Our own lines of the log.
+    pub fn outcomes(&self) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(" retort: ")).map(str::to_owned).collect()
+    }
+
+    /// Runs the command line.
+    pub fn retort(&self, arguments: &[&str]) -> Output {
+        Command::new(RETORT).arg("--root").arg(self.path()).args(arguments).output().unwrap()
+    }
+
+    /// As [`Root::retort`], with `--output json`, read.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--output", "json"];
+        all.extend(arguments);
+        let output = self.retort(&all);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
+    /// The addresses that are blocked, as the journal has them.
+    pub fn blocked(&self) -> Vec<String> {
+        let listed = self.json(&["blocks", "list"]);
+        let address = |hold: &serde_json::Value| hold["address"].as_str().unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(address).collect()
+    }
+
+    /// Runs a response on an event.
+    pub fn run(&self, response: &str, event: &serde_json::Value) -> serde_json::Value {
+        let file = self.path().join(format!("event-{}.json", uuid()));
+        std::fs::write(&file, event.to_string()).unwrap();
+        self.json(&["run", response, "--event", file.to_str().unwrap()])
+    }
+}
+
+fn uuid() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+}

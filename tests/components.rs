@@ -17,9 +17,18 @@ fn imports(name: &str) -> Vec<String> {
 #[test]
 fn each_response_imports_what_it_is_for_and_no_wasi() {
     let interface = |name: &str| format!("retort:response/{name}@0.1.0");
-    assert_eq!(imports("firewall-drop"), ["types", "firewall", "log"].map(interface));
-    assert_eq!(imports("restart-ossec"), ["types", "process", "log"].map(interface));
-    assert_eq!(imports("makelists"), ["types", "process", "hostname", "log"].map(interface));
+    assert_eq!(
+        imports("firewall-drop"),
+        ["types", "firewall", "log"].map(interface)
+    );
+    assert_eq!(
+        imports("restart-ossec"),
+        ["types", "process", "log"].map(interface)
+    );
+    assert_eq!(
+        imports("makelists"),
+        ["types", "process", "hostname", "log"].map(interface)
+    );
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -46,11 +55,19 @@ fn another_checkout_gives_the_same_bytes() {
     let manifest = elsewhere.path().join("host/Cargo.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
     let text: Vec<&str> = text.split("\n[[").collect();
-    std::fs::write(&manifest, format!("{}\n[lints]\nworkspace = true\n", text[0])).unwrap();
+    std::fs::write(
+        &manifest,
+        format!("{}\n[lints]\nworkspace = true\n", text[0]),
+    )
+    .unwrap();
     for file in ["Cargo.toml", "Cargo.lock"] {
         std::fs::copy(project.join(file), elsewhere.path().join(file)).unwrap();
     }
     let target = elsewhere.path().join("another-target");
-    let there = retort::cli::build::build(elsewhere.path(), "firewall-drop", Some(&target)).unwrap();
-    assert!(guests::response("firewall-drop") == there, "the digest depends on where it is built");
+    let there =
+        retort::cli::build::build(elsewhere.path(), "firewall-drop", Some(&target)).unwrap();
+    assert!(
+        guests::response("firewall-drop") == there,
+        "the digest depends on where it is built"
+    );
 }

@@ -53,8 +53,10 @@ fn root() -> &'static Root {
             ("huge-table", guests::core("huge-table")),
             ("bad-pointer", guests::core("bad-pointer")),
         ];
-        let components: Vec<(&str, &[u8])> =
-            components.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let components: Vec<(&str, &[u8])> = components
+            .iter()
+            .map(|(name, bytes)| (*name, bytes.as_slice()))
+            .collect();
         let root = Root::with(&components, "ossec", "record");
         root.grant(GRANTS);
         root
@@ -70,11 +72,24 @@ fn verdict(response: &str, arguments: &[&str]) -> (String, Value) {
     let root = root();
     let started = Instant::now();
     let outcome = root.run(response, &event("add", arguments));
-    assert!(started.elapsed() < WALL + AROUND, "{arguments:?}: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < WALL + AROUND,
+        "{arguments:?}: {:?}",
+        started.elapsed()
+    );
     let wall = &outcome["used"]["wall"];
-    let wall = Duration::new(wall["secs"].as_u64().unwrap(), wall["nanos"].as_u64().unwrap() as u32);
+    let wall = Duration::new(
+        wall["secs"].as_u64().unwrap(),
+        wall["nanos"].as_u64().unwrap() as u32,
+    );
     assert!(wall <= WALL + GRACE, "{arguments:?}: the run took {wall:?}");
-    (outcome["verdict"]["verdict"].as_str().unwrap_or("none").to_owned(), outcome)
+    (
+        outcome["verdict"]["verdict"]
+            .as_str()
+            .unwrap_or("none")
+            .to_owned(),
+        outcome,
+    )
 }
 
 /// A good response still works, and what it did is all that was done.
@@ -84,7 +99,10 @@ fn the_next_good_response_is_fine() {
     let outcome = root().run("firewall-drop", &add);
     assert_eq!(outcome["verdict"]["verdict"], "ok", "{outcome}");
     let delete = json!({"action": "delete", "srcip": address});
-    assert_eq!(root().run("firewall-drop", &delete)["verdict"]["verdict"], "ok");
+    assert_eq!(
+        root().run("firewall-drop", &delete)["verdict"]["verdict"],
+        "ok"
+    );
 }
 
 #[test]
@@ -118,7 +136,10 @@ fn every_bound_has_its_own_verdict() {
     ] {
         let (verdict, outcome) = verdict(response, arguments);
         assert_eq!(verdict, expected, "{response} {arguments:?}: {outcome}");
-        assert!(!root().blocked().contains(&ATTACKER.to_owned()), "{arguments:?}");
+        assert!(
+            !root().blocked().contains(&ATTACKER.to_owned()),
+            "{arguments:?}"
+        );
     }
     the_next_good_response_is_fine();
 }
@@ -127,7 +148,10 @@ fn every_bound_has_its_own_verdict() {
 fn a_panic_says_what_and_where_and_forges_no_line() {
     let (_, outcome) = verdict("hostile", &["panic"]);
     let text = outcome["lines"].to_string();
-    assert!(text.contains("a panic") && text.contains("src/lib.rs"), "{text}");
+    assert!(
+        text.contains("a panic") && text.contains("src/lib.rs"),
+        "{text}"
+    );
     let printed = root().retort(&["history", "--last", "5"]);
     assert!(!String::from_utf8_lossy(&printed.stdout).contains("\nwith a second line"));
 }
@@ -152,11 +176,27 @@ fn refusal(outcome: &Value) -> (String, String) {
 #[test]
 fn no_guest_blocks_what_it_must_not() {
     for (arguments, kind, words) in [
-        (&["block-other", "198.51.100.7"][..], "denied", "retort.toml protects"),
+        (
+            &["block-other", "198.51.100.7"][..],
+            "denied",
+            "retort.toml protects",
+        ),
         (&["block-other", "127.0.0.1"], "denied", "loopback"),
-        (&["block-other", "::ffff:198.51.100.7"], "denied", "retort.toml protects"),
-        (&["block-other", "64:ff9b::c633:6407"], "denied", "retort.toml protects"),
-        (&["block-other", "2002:c633:6407::1"], "denied", "retort.toml protects"),
+        (
+            &["block-other", "::ffff:198.51.100.7"],
+            "denied",
+            "retort.toml protects",
+        ),
+        (
+            &["block-other", "64:ff9b::c633:6407"],
+            "denied",
+            "retort.toml protects",
+        ),
+        (
+            &["block-other", "2002:c633:6407::1"],
+            "denied",
+            "retort.toml protects",
+        ),
         (&["block-other", "224.0.0.1"], "denied", "multicast"),
         (&["block-all4"], "denied", "wider than /32"),
         (&["block-all6"], "denied", "wider than /128"),
@@ -166,7 +206,13 @@ fn no_guest_blocks_what_it_must_not() {
         let (told, reason) = refusal(&outcome);
         assert_eq!(told, kind, "{arguments:?}: {reason}");
         assert!(reason.contains(words), "{arguments:?}: {reason}");
-        assert!(root().blocked().iter().all(|address| address == "203.0.113.99"), "{arguments:?}");
+        assert!(
+            root()
+                .blocked()
+                .iter()
+                .all(|address| address == "203.0.113.99"),
+            "{arguments:?}"
+        );
     }
     let (_, outcome) = verdict("hostile", &["block-nonsense"]);
     assert_eq!(outcome["verdict"]["kind"], "invalid");

@@ -1,1 +1,182 @@
-//! placeholder
+//! Files that are no responses: each refused with its own sentence, and the other
+//! responses keep working.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::root::Root;
+use support::{bomb, guests};
+
+/// Puts a file beside the good response; gives what running it says.
+fn refusal(root: &Root, name: &str, bytes: &[u8]) -> String {
+    std::fs::write(root.bin(&format!("{name}.wasm")), bytes).unwrap();
+    let answer = root.run(name, &json!({"action": "add", "srcip": "203.0.113.7"}));
+    assert!(root.blocked().is_empty(), "{name}");
+    answer["error"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{name} was not refused: {answer}"))
+        .to_owned()
+}
+
+fn good(root: &Root) {
+    let add = root.run(
+        "firewall-drop",
+        &json!({"action": "add", "srcip": "203.0.113.7"}),
+    );
+    assert_eq!(add["verdict"]["verdict"], "ok", "{add}");
+    let delete = root.run(
+        "firewall-drop",
+        &json!({"action": "delete", "srcip": "203.0.113.7"}),
+    );
+    assert_eq!(delete["verdict"]["verdict"], "ok", "{delete}");
+}
+
+#[test]
+fn each_wrong_file_has_its_own_sentence() {
+    let drop = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &drop)], "ossec", "record");
+    let truncated = drop.get(..drop.len() / 2).unwrap();
+    for (name, bytes, words) in [
+        ("text", b"hello, I am text\n".to_vec(), "looks like text"),
+        (
+            "script",
+            b"#!/bin/sh\nexit 0\n".to_vec(),
+            "looks like a script",
+        ),
+        ("empty", Vec::new(), "an empty file"),
+        ("truncated", truncated.to_vec(), "truncated"),
+        (
+            "core-module",
+            guests::wat("core-module"),
+            "core WebAssembly module",
+        ),
+        ("no-handle", guests::wat("no-handle"), "no export `handle`"),
+        (
+            "other-handle",
+            guests::wat("other-handle"),
+            "its `handle` is not that of",
+        ),
+        (
+            "other-version",
+            guests::wat("other-version"),
+            "this host serves 0.1.0",
+        ),
+        (
+            "unknown-interface",
+            guests::wat("unknown-interface"),
+            "nothing of that name exists",
+        ),
+        (
+            "wasi-sockets",
+            guests::wat("wasi-sockets"),
+            "no response gets the network",
+        ),
+        (
+            "wasi-filesystem",
+            guests::wat("wasi-filesystem"),
+            "no response gets the filesystem",
+        ),
+        ("sockets", guests::wasip2("sockets"), "no grant opens it"),
+        (
+            "files",
+            guests::wasip2("files"),
+            "no response gets the filesystem",
+        ),
+        ("ungranted", guests::hostile(), "[response.ungranted]"),
+    ] {
+        let sentence = refusal(&root, name, &bytes);
+        assert!(sentence.contains(words), "{name}: {sentence}");
+        assert!(
+            sentence.contains(&format!("{name}.wasm")),
+            "{name}: {sentence}"
+        );
+    }
+    let large = std::fs::File::create(root.bin("large.wasm")).unwrap();
+    large.set_len(200 << 20).unwrap();
+    let answer = root.run("large", &json!({"action": "add"}));
+    let sentence = answer["error"].as_str().unwrap();
+    assert!(sentence.contains("it has 200 MiB"), "{sentence}");
+
+    let check = root.json(&["check"]);
+    let rows = check["rows"].as_array().unwrap();
+    let grade = |subject: &str| {
+        rows.iter()
+            .find(|row| row["subject"] == subject)
+            .map(|row| row["grade"].clone())
+            .unwrap()
+    };
+    assert_eq!(grade("text.wasm"), "error");
+    assert_eq!(grade("firewall-drop.wasm"), "ok");
+    good(&root);
+}
+
+#[test]
+fn what_is_no_plain_file_is_not_opened() {
+    let drop = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &drop)], "ossec", "record");
+    let outside = root.path().join("outside.wasm");
+    std::fs::write(&outside, &drop).unwrap();
+    std::os::unix::fs::symlink(&outside, root.bin("linked.wasm")).unwrap();
+    nix::unistd::mkfifo(&root.bin("pipe.wasm"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(root.bin("folder.wasm")).unwrap();
+    for (name, words) in [
+        ("linked", "link"),
+        ("pipe", "regular"),
+        ("folder", "regular"),
+        ("absent", "no component"),
+    ] {
+        let answer = root.run(name, &json!({"action": "add"}));
+        let sentence = answer["error"].as_str().unwrap();
+        assert!(sentence.contains(words), "{name}: {sentence}");
+    }
+    for name in ["../outside", "a/b", "..", ""] {
+        let answer = root.run(name, &json!({"action": "add"}));
+        assert!(answer["error"].is_string(), "{name}");
+    }
+    good(&root);
+}
+
+#[test]
+fn another_file_than_the_pinned_one_is_refused() {
+    let drop = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &drop)], "ossec", "record");
+    let pin = "a".repeat(64);
+    root.grant(&format!("[firewall]\nbackend = \"record\"\n[response.firewall-drop]\nsha256 = \"{pin}\"\nfirewall = {{}}\n"));
+    let answer = root.run(
+        "firewall-drop",
+        &json!({"action": "add", "srcip": "203.0.113.7"}),
+    );
+    let sentence = answer["error"].as_str().unwrap();
+    assert!(
+        sentence.contains("pins") && sentence.contains("write sha256 = "),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_compile_bomb_takes_its_child_down_and_nothing_else() {
+    let drop = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &drop)], "ossec", "record");
+    // With an alert waiting there is no patience: the wall limit is the limit.
+    std::fs::write(root.bin("bomb.wasm"), bomb::compile_bomb()).unwrap();
+    std::os::unix::fs::symlink(support::root::RETORT, root.bin("bomb")).unwrap();
+    let started = Instant::now();
+    let status = std::process::Command::new(root.bin("bomb"))
+        .args(["add", "-", "203.0.113.7", "1.1", "5712"])
+        .status()
+        .unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        root.log().contains("compil") || root.log().contains("wall"),
+        "{}",
+        root.log()
+    );
+    good(&root);
+}

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::address;
+use crate::escape::escape;
 use crate::message::json::Json;
 
 /// The longest value that is passed on. Paths have at most 4096 bytes.
@@ -55,10 +56,7 @@ impl Alert {
             None => Ok(None),
             Some(text) => match address::parse(&text) {
                 Some(address) => Ok(Some(address)),
-                None => Err(format!(
-                    "`{}` is no IP address",
-                    crate::report::escape(&text, 64)
-                )),
+                None => Err(format!("`{}` is no IP address", escape(&text, 64))),
             },
         }
     }

@@ -10,7 +10,8 @@
 //! - [`vessel`]: wasmtime, and nothing of it outside.
 //! - [`effect`], [`backend`], [`journal`]: what may change the world, and the
 //!   memory of it.
-//! - [`alert`], [`message`], [`conf`], [`event`], [`limits`], [`address`], [`root`]:
+//! - [`alert`], [`message`], [`conf`], [`event`], [`limits`], [`address`], [`escape`],
+//!   [`root`]:
 //!   values and parsers.
 
 #![cfg_attr(
@@ -32,6 +33,7 @@ pub mod conf;
 pub mod decide;
 pub mod dropin;
 pub mod effect;
+pub mod escape;
 pub mod event;
 pub mod journal;
 pub mod limits;

@@ -71,12 +71,12 @@ pub enum Error {
         pinned: String,
     },
     /// The component is no response or does not load.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {why}", path.display())]
     Load {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: LoadError,
+        why: LoadError,
     },
 }
 

@@ -15,12 +15,17 @@ pub fn compile_bomb() -> Vec<u8> {
                 "(local.set {local} (i64.add (i64.mul (local.get {a}) (local.get {b})) (i64.rotl (local.get {local}) (local.get {a}))))"
             );
             if local % 50 == 0 {
-                let _ = write!(body, "(if (i64.eqz (local.get {a})) (then (local.set {b} (i64.const {round}))))");
+                let _ = write!(
+                    body,
+                    "(if (i64.eqz (local.get {a})) (then (local.set {b} (i64.const {round}))))"
+                );
             }
         }
     }
     let text = format!(
-        "(component (core module (func (export \"f\") (local {}) {body})))",
+        "(component (core module $m (func (export \"f\") (local {}) {body}))
+            (core instance $i (instantiate $m))
+            (func (export \"handle\") (canon lift (core func $i \"f\"))))",
         "i64 ".repeat(locals)
     );
     wat::parse_str(text).unwrap()

@@ -7,7 +7,10 @@ use std::process::Command;
 use nix::fcntl::{Flock, FlockArg};
 
 fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Where guests and their target folders are, shared by all test programs.
@@ -20,7 +23,9 @@ fn folder() -> PathBuf {
 /// One test program builds, the others wait; cargo itself knows what is fresh.
 fn alone<T>(work: impl FnOnce() -> T) -> T {
     let file = File::create(folder().join("lock")).unwrap();
-    let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    let _lock = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, e)| e)
+        .unwrap();
     work()
 }
 
@@ -32,7 +37,9 @@ pub fn response(name: &str) -> Vec<u8> {
 /// The guest with every bad manner.
 pub fn hostile() -> Vec<u8> {
     let workspace = project().join("tests/guests/hostile");
-    alone(|| retort::cli::build::build(&workspace, "hostile", Some(&folder().join("target"))).unwrap())
+    alone(|| {
+        retort::cli::build::build(&workspace, "hostile", Some(&folder().join("target"))).unwrap()
+    })
 }
 
 /// A guest that was built for `wasm32-wasip2`.
@@ -42,27 +49,40 @@ pub fn wasip2(name: &str) -> Vec<u8> {
     alone(|| {
         let status = Command::new(env!("CARGO"))
             .current_dir(&workspace)
-            .args(["build", "--locked", "--quiet", "--release", "--target", "wasm32-wasip2"])
+            .args([
+                "build",
+                "--locked",
+                "--quiet",
+                "--release",
+                "--target",
+                "wasm32-wasip2",
+            ])
             .arg("--target-dir")
             .arg(&target)
             .status()
             .unwrap();
         assert!(status.success(), "cargo build of {name}");
-        let file = target.join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+        let file = target
+            .join("wasm32-wasip2/release")
+            .join(format!("{name}.wasm"));
         std::fs::read(file).unwrap()
     })
 }
 
 /// A component that is written by hand, for shapes that no compiler makes.
 pub fn wat(name: &str) -> Vec<u8> {
-    let path = project().join("tests/guests/wat").join(format!("{name}.wat"));
+    let path = project()
+        .join("tests/guests/wat")
+        .join(format!("{name}.wat"));
     wat::parse_file(path).unwrap()
 }
 
 /// A core module that is written by hand, as a response: its `handle` takes a pointer
 /// to the event and gives one to the result.
 pub fn core(name: &str) -> Vec<u8> {
-    let path = project().join("tests/guests/wat").join(format!("{name}.wat"));
+    let path = project()
+        .join("tests/guests/wat")
+        .join(format!("{name}.wat"));
     let mut module = wat::parse_file(path).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(project().join("wit")).unwrap();

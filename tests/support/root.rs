@@ -24,8 +24,15 @@ impl Root {
             std::fs::write(from.join(format!("{name}.wasm")), bytes).unwrap();
         }
         let from = from.to_str().unwrap();
-        let output =
-            root.retort(&["install", "--from", from, "--dialect", dialect, "--backend", backend]);
+        let output = root.retort(&[
+            "install",
+            "--from",
+            from,
+            "--dialect",
+            dialect,
+            "--backend",
+            backend,
+        ]);
         assert!(output.status.success(), "{output:?}");
         root
     }
@@ -69,12 +76,21 @@ impl Root {
 
     /// Our own lines of the log.
     pub fn outcomes(&self) -> Vec<String> {
-        self.log().lines().filter(|line| line.contains(" retort: ")).map(str::to_owned).collect()
+        self.log()
+            .lines()
+            .filter(|line| line.contains(" retort: "))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Runs the command line.
     pub fn retort(&self, arguments: &[&str]) -> Output {
-        Command::new(RETORT).arg("--root").arg(self.path()).args(arguments).output().unwrap()
+        Command::new(RETORT)
+            .arg("--root")
+            .arg(self.path())
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     /// As [`Root::retort`], with `--output json`, read.
@@ -101,5 +117,8 @@ impl Root {
 }
 
 fn uuid() -> u128 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 
+use crate::escape::{escape, is_hostile};
 use crate::event::Dialect;
 use crate::message::json::Json;
 use crate::message::{Echo, Request};
@@ -138,36 +139,4 @@ pub fn outcome_line(outcome: &Outcome, now: &ZonedDateTime) -> String {
 /// One word: also its blanks are escaped, so that it stays one.
 fn word(text: &str) -> String {
     escape(text, LONGEST_WORD).replace(' ', "\\x20")
-}
-
-/// Text on one line, at most `longest` characters of it, with everything escaped
-/// that a terminal, an editor or a log reader could take for a line end or a
-/// command.
-#[must_use]
-pub fn escape(text: &str, longest: usize) -> String {
-    let mut line = String::new();
-    for (at, c) in text.chars().enumerate() {
-        if at >= longest {
-            line.push('…');
-            break;
-        }
-        match u32::from(c) {
-            code if is_hostile(c) && code < 0x100 => {
-                let _ = write!(line, "\\x{code:02x}");
-            }
-            code if is_hostile(c) => {
-                let _ = write!(line, "\\u{{{code:x}}}");
-            }
-            _ => line.push(c),
-        }
-    }
-    line
-}
-
-/// Control characters, line and paragraph separators, marks that turn the direction
-/// of text, and the replacement character's neighbours that are no characters.
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{feff}'
-            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}')
 }

@@ -25,7 +25,13 @@ pub enum Refused {
     NotPlain(&'static str),
     /// It can't be opened.
     #[error("logs/{NAME} can't be opened: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl Log {

@@ -10,6 +10,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use line::{Outcome, date, echo, escape, outcome_line, started, wazuh_line};
+pub use crate::escape::escape;
+pub use line::{Outcome, date, echo, outcome_line, started, wazuh_line};
 pub use log::{Log, Refused};
 pub use summary::effect;

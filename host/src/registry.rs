@@ -168,9 +168,9 @@ impl Registry {
             &found.digest,
             &granted,
         )
-        .map_err(|source| Error::Load {
+        .map_err(|why| Error::Load {
             path: found.path.clone(),
-            source,
+            why,
         })?;
         Ok(Loaded {
             name: found.name.clone(),

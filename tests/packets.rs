@@ -56,7 +56,9 @@ impl Server {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
         Self(child)
     }
@@ -137,9 +139,18 @@ impl Net {
     fn new(dialect: &str) -> Self {
         let (client, host) = (Netns::new("client"), Netns::new("host"));
         let (gateway, service) = (Netns::new("gateway"), Netns::new("service"));
-        Netns::wire((&client, "c0", &["192.0.2.9/24", "2001:db8:1::9/64"]), (&host, "h0", &["192.0.2.1/24", "2001:db8:1::1/64"]));
-        Netns::wire((&gateway, "g0", &["198.51.100.1/24"]), (&host, "h1", &["198.51.100.2/24"]));
-        Netns::wire((&service, "s0", &["10.77.0.2/24"]), (&host, "h2", &["10.77.0.1/24"]));
+        Netns::wire(
+            (&client, "c0", &["192.0.2.9/24", "2001:db8:1::9/64"]),
+            (&host, "h0", &["192.0.2.1/24", "2001:db8:1::1/64"]),
+        );
+        Netns::wire(
+            (&gateway, "g0", &["198.51.100.1/24"]),
+            (&host, "h1", &["198.51.100.2/24"]),
+        );
+        Netns::wire(
+            (&service, "s0", &["10.77.0.2/24"]),
+            (&host, "h2", &["10.77.0.1/24"]),
+        );
         host.sh("ip route add default via 198.51.100.1");
         service.sh("ip route add default via 10.77.0.1");
         gateway.sh("ip route add default via 198.51.100.2");
@@ -151,14 +162,32 @@ impl Net {
         host.sh("nft add table inet filter");
         host.sh("nft 'add chain inet filter input { type filter hook input priority 0 ; policy accept ; }'");
         host.sh("nft add rule inet filter input ct state established,related accept");
-        let servers = vec![Server::start(&host, 22), Server::start(&service, 80), Server::start(&gateway, 22)];
-        let root = Root::with(&[("firewall-drop", &guests::response("firewall-drop"))], dialect, "nftables");
-        Self { client, host, gateway, service, root, _servers: servers }
+        let servers = vec![
+            Server::start(&host, 22),
+            Server::start(&service, 80),
+            Server::start(&gateway, 22),
+        ];
+        let root = Root::with(
+            &[("firewall-drop", &guests::response("firewall-drop"))],
+            dialect,
+            "nftables",
+        );
+        Self {
+            client,
+            host,
+            gateway,
+            service,
+            root,
+            _servers: servers,
+        }
     }
 
     /// The machine's own rules.
     fn others(&self) -> String {
-        ["ip published", "inet filter"].iter().map(|t| self.host.sh(&format!("nft list table {t}"))).collect()
+        ["ip published", "inet filter"]
+            .iter()
+            .map(|t| self.host.sh(&format!("nft list table {t}")))
+            .collect()
     }
 
     /// A Wazuh message through the link, in the host's namespace.
@@ -183,7 +212,9 @@ impl Net {
         stdin.write_all(message(command).as_bytes()).unwrap();
         if command == "add" {
             let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            BufReader::new(child.stdout.as_mut().unwrap())
+                .read_line(&mut line)
+                .unwrap();
             if !line.is_empty() {
                 assert!(line.contains("check_keys"), "{line}");
                 stdin.write_all(message("continue").as_bytes()).unwrap();
@@ -199,7 +230,15 @@ impl Net {
         let status = self
             .host
             .command(self.root.bin("firewall-drop.sh"))
-            .args([action, "-", srcip, "1795489577.1", "5712", "/var/log/auth.log", "-"])
+            .args([
+                action,
+                "-",
+                srcip,
+                "1795489577.1",
+                "5712",
+                "/var/log/auth.log",
+                "-",
+            ])
             .status()
             .unwrap();
         status.code().unwrap()
@@ -211,22 +250,36 @@ fn a_wazuh_message_cuts_new_and_open_connections_and_delete_gives_them_back() {
     let net = Net::new("wazuh4");
     let others = net.others();
     let mut open = Connection::open(&net.client, HOST4, 22).expect("it works before");
-    let mut open_nat = Connection::open(&net.client, HOST4, 8080).expect("the NATed port works before");
+    let mut open_nat =
+        Connection::open(&net.client, HOST4, 8080).expect("the NATed port works before");
     assert!(open.works() && open_nat.works());
 
     assert_eq!(net.wazuh("add", CLIENT4), 0, "{}", net.root.log());
     assert!(!open.works(), "the open connection is cut");
     assert!(!open_nat.works(), "the open NATed connection is cut");
     assert!(!reaches(&net.client, HOST4, 22), "no new connection");
-    assert!(!reaches(&net.client, HOST4, 8080), "no new NATed connection");
-    assert!(reaches(&net.client, HOST6, 22), "the other family is not meant");
+    assert!(
+        !reaches(&net.client, HOST4, 8080),
+        "no new NATed connection"
+    );
+    assert!(
+        reaches(&net.client, HOST6, 22),
+        "the other family is not meant"
+    );
     assert!(reaches(&net.host, "127.0.0.1", 22), "loopback stays");
     assert!(reaches(&net.host, GATEWAY4, 22), "the gateway stays");
     assert!(reaches(&net.gateway, "198.51.100.2", 22), "and from there");
-    assert_eq!(net.others(), others, "the machine's own rules are as before");
+    assert_eq!(
+        net.others(),
+        others,
+        "the machine's own rules are as before"
+    );
 
     assert_eq!(net.wazuh("delete", CLIENT4), 0, "{}", net.root.log());
-    assert!(reaches(&net.client, HOST4, 22) && reaches(&net.client, HOST4, 8080), "it works again");
+    assert!(
+        reaches(&net.client, HOST4, 22) && reaches(&net.client, HOST4, 8080),
+        "it works again"
+    );
     assert_eq!(net.others(), others);
     assert!(reaches(&net.service, "10.77.0.1", 22));
 }
@@ -252,11 +305,26 @@ fn the_gateway_stays_whatever_a_message_asks() {
     let table = || net.host.sh("nft list ruleset");
     let before = table();
     for spelling in [
-        "198.51.100.1", "::ffff:198.51.100.1", "64:ff9b::198.51.100.1", "2002:c633:6401::1",
-        "::198.51.100.1", "192.0.2.1", "2001:db8:1::1", "127.0.0.1", "::1", "0.0.0.0", "::",
-        "224.0.0.1", "fe80::1", "10.77.0.1",
+        "198.51.100.1",
+        "::ffff:198.51.100.1",
+        "64:ff9b::198.51.100.1",
+        "2002:c633:6401::1",
+        "::198.51.100.1",
+        "192.0.2.1",
+        "2001:db8:1::1",
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "fe80::1",
+        "10.77.0.1",
     ] {
-        assert_ne!(net.wazuh("add", spelling), 0, "{spelling} is answered as done");
+        assert_ne!(
+            net.wazuh("add", spelling),
+            0,
+            "{spelling} is answered as done"
+        );
         assert!(net.root.blocked().is_empty(), "{spelling}");
         assert_eq!(table(), before, "{spelling}");
     }
@@ -266,7 +334,11 @@ fn the_gateway_stays_whatever_a_message_asks() {
 #[test]
 fn an_address_leaves_the_kernel_with_its_second_hold() {
     let drop = guests::response("firewall-drop");
-    let root = Root::with(&[("firewall-drop", &drop), ("other-drop", &drop)], "ossec", "nftables");
+    let root = Root::with(
+        &[("firewall-drop", &drop), ("other-drop", &drop)],
+        "ossec",
+        "nftables",
+    );
     root.grant("[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n[response.other-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n");
     let host = Netns::new("holds");
     let call = |link: &str, action: &str| {
@@ -278,7 +350,10 @@ fn an_address_leaves_the_kernel_with_its_second_hold() {
         assert!(status.success(), "{}", root.log());
     };
     let in_the_kernel = || host.sh("nft list ruleset").contains("203.0.113.7");
-    for (first, second) in [("firewall-drop", "other-drop"), ("other-drop", "firewall-drop")] {
+    for (first, second) in [
+        ("firewall-drop", "other-drop"),
+        ("other-drop", "firewall-drop"),
+    ] {
         call("firewall-drop", "add");
         call("other-drop", "add");
         assert_eq!(root.blocked().len(), 2);
@@ -291,7 +366,11 @@ fn an_address_leaves_the_kernel_with_its_second_hold() {
 
 #[test]
 fn unblock_and_a_full_disk() {
-    let root = Root::with(&[("firewall-drop", &guests::response("firewall-drop"))], "ossec", "nftables");
+    let root = Root::with(
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        "ossec",
+        "nftables",
+    );
     let host = Netns::new("disk");
     let retort = |arguments: &[&str]| {
         let output = host
@@ -306,7 +385,12 @@ fn unblock_and_a_full_disk() {
     };
     let call = |address: &str| {
         let arguments = ["add", "-", address, "1.1", "5712", "/x", "-"];
-        host.command(root.bin("firewall-drop")).args(arguments).status().unwrap().code().unwrap()
+        host.command(root.bin("firewall-drop"))
+            .args(arguments)
+            .status()
+            .unwrap()
+            .code()
+            .unwrap()
     };
     assert_eq!(call("203.0.113.7"), 0, "{}", root.log());
     assert!(retort(&["unblock", "203.0.113.7"]).contains("done"));
@@ -320,6 +404,10 @@ fn unblock_and_a_full_disk() {
     assert_eq!(call("203.0.113.8"), 0, "{}", root.log());
     let table = host.sh("nft list ruleset");
     assert!(table.contains("203.0.113.8 timeout 10m"), "{table}");
-    assert!(root.log().contains("WARNING: blocked without the journal"), "{}", root.log());
+    assert!(
+        root.log().contains("WARNING: blocked without the journal"),
+        "{}",
+        root.log()
+    );
     let _ = Command::new("true").status();
 }

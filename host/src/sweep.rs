@@ -36,11 +36,9 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
         .into_iter()
         .filter_map(|due| {
             // An intent without a done: what the kernel has was done.
-            if due.why == Why::Interrupted && due.hold.state == State::Intended {
-                match broker.confirm(&due.hold) {
-                    Ok(true) => return None,
-                    Ok(false) | Err(_) => {}
-                }
+            let perhaps_done = due.why == Why::Interrupted && due.hold.state == State::Intended;
+            if perhaps_done && broker.confirm(&due.hold) == Ok(true) {
+                return None;
             }
             let record = broker.release(&due.hold, &due.why.to_string());
             Some(Swept { due, record })

@@ -31,7 +31,9 @@ impl Netns {
     /// A program that runs in it.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(program.as_ref());
+        command
+            .args(["netns", "exec", &self.name])
+            .arg(program.as_ref());
         command
     }
 
@@ -53,12 +55,17 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
     }
 }
 
 pub fn sh(line: &str) -> Output {
     let output = Command::new("/bin/sh").args(["-c", line]).output().unwrap();
-    assert!(output.status.success(), "{line}: {output:?} (these tests run as root)");
+    assert!(
+        output.status.success(),
+        "{line}: {output:?} (these tests run as root)"
+    );
     output
 }

@@ -284,7 +284,6 @@ fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {
     Ok(Output::new(human, &records)?.failed_if(failed))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of `map_err`")]
 pub(super) fn anyhow_of(refusal: crate::effect::Refusal) -> anyhow::Error {
     anyhow::Error::msg(refusal.reason)
 }

@@ -40,7 +40,8 @@ impl Watchdog {
                 if left.is_zero() {
                     break;
                 }
-                std::thread::sleep(left.min(LOOK_EVERY.max(left / 2)));
+                let half = left.checked_div(2).unwrap_or_default();
+                std::thread::sleep(left.min(LOOK_EVERY.max(half)));
             }
             let status = status.load(Ordering::Acquire);
             let outcome = Outcome::failed(&place.executable, "", "wall: ended by the watchdog");

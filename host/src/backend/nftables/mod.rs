@@ -211,13 +211,13 @@ impl Nftables {
         what: &'static str,
         mut work: impl FnMut(&mut Self) -> io::Result<Result<T, Error>>,
     ) -> Result<T, Error> {
-        let mut tries = 0;
+        let mut tries = 0_usize;
         loop {
             let error = match work(self) {
                 Ok(done) => return done,
                 Err(error) => error,
             };
-            tries += 1;
+            tries = tries.saturating_add(1);
             let moved = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ERESTART))
                 || error.kind() == io::ErrorKind::Interrupted;
             if !moved || tries >= TRIES {

@@ -21,7 +21,10 @@ fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 fn nft(arguments: &str) -> String {
-    let output = Command::new("nft").args(arguments.split(' ')).output().expect("nft is installed");
+    let output = Command::new("nft")
+        .args(arguments.split(' '))
+        .output()
+        .expect("nft is installed");
     assert!(output.status.success(), "nft {arguments}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -31,7 +34,10 @@ fn open() -> Nftables {
 }
 
 fn element(address: &str, seconds: u64) -> Element {
-    Element { address: address.parse().unwrap(), timeout: Duration::from_secs(seconds) }
+    Element {
+        address: address.parse().unwrap(),
+        timeout: Duration::from_secs(seconds),
+    }
 }
 
 fn left(nftables: &mut Nftables, address: &str) -> Option<u64> {
@@ -51,7 +57,9 @@ fn two_roots_have_two_tables() {
 fn the_table_is_what_nft_says_it_should_be() {
     in_a_namespace(|| {
         let mut nftables = open();
-        nftables.set(&[element("203.0.113.7", 600), element("2001:db8::7", 600)]).unwrap();
+        nftables
+            .set(&[element("203.0.113.7", 600), element("2001:db8::7", 600)])
+            .unwrap();
         let table = nft(&format!("list table inet {}", table_name(Path::new(ROOT))));
         for line in [
             "comment \"made by retort; layout 1\"",
@@ -79,9 +87,17 @@ fn a_deadline_moves_both_ways() {
         for seconds in [600, 60, 6000] {
             nftables.set(&[element("203.0.113.7", seconds)]).unwrap();
             let left = left(&mut nftables, "203.0.113.7").unwrap();
-            assert!(left == seconds || left == seconds - 1, "{left} of {seconds}");
+            assert!(
+                left == seconds || left == seconds - 1,
+                "{left} of {seconds}"
+            );
         }
-        nftables.set(&[Element { address: "203.0.113.8".parse().unwrap(), timeout: Duration::from_millis(80) }]).unwrap();
+        nftables
+            .set(&[Element {
+                address: "203.0.113.8".parse().unwrap(),
+                timeout: Duration::from_millis(80),
+            }])
+            .unwrap();
         std::thread::sleep(Duration::from_millis(120));
         assert_eq!(left(&mut nftables, "203.0.113.8"), None);
     });
@@ -95,7 +111,9 @@ fn what_is_not_there_can_be_removed() {
         nftables.remove(&[absent]).unwrap();
         assert_eq!(nft("list ruleset"), "", "nothing was made");
         nftables.set(&[element("203.0.113.8", 60)]).unwrap();
-        nftables.remove(&[absent, "203.0.113.8".parse().unwrap()]).unwrap();
+        nftables
+            .remove(&[absent, "203.0.113.8".parse().unwrap()])
+            .unwrap();
         assert!(nftables.list().unwrap().is_empty());
     });
 }
@@ -144,9 +162,15 @@ fn a_foreign_table_of_our_name_is_left_alone() {
         let before = nft("list ruleset");
         let mut nftables = open();
         let error = nftables.set(&[element("203.0.113.7", 60)]).unwrap_err();
-        assert!(matches!(&error, Error::Foreign { table } if *table == name), "{error}");
+        assert!(
+            matches!(&error, Error::Foreign { table } if *table == name),
+            "{error}"
+        );
         assert!(matches!(nftables.drop_table(), Err(Error::Foreign { .. })));
-        assert!(matches!(nftables.remove(&["203.0.113.7".parse().unwrap()]), Err(Error::Foreign { .. })));
+        assert!(matches!(
+            nftables.remove(&["203.0.113.7".parse().unwrap()]),
+            Err(Error::Foreign { .. })
+        ));
         assert_eq!(nft("list ruleset"), before);
     });
 }
@@ -165,7 +189,10 @@ fn a_damaged_table_is_rebuilt_with_what_it_holds() {
             nft(&damage);
             nftables.set(&[element("203.0.113.8", 600)]).unwrap();
             let table = nft(&format!("list table inet {name}"));
-            assert!(table.contains("@blocked4 drop") && table.contains("203.0.113.8"), "{damage}\n{table}");
+            assert!(
+                table.contains("@blocked4 drop") && table.contains("203.0.113.8"),
+                "{damage}\n{table}"
+            );
             if damage.starts_with("flush chain") {
                 assert!(table.contains("203.0.113.7"), "{table}");
             }
@@ -186,12 +213,19 @@ fn without_the_right_nothing_changes() {
     }
     in_a_namespace(|| {
         // The user may have no way to where this program is.
-        let program = tempfile::Builder::new().prefix("retort-test").tempfile().unwrap().into_temp_path();
+        let program = tempfile::Builder::new()
+            .prefix("retort-test")
+            .tempfile()
+            .unwrap()
+            .into_temp_path();
         std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).unwrap();
         let output = Command::new(&program)
-            .args(["--exact", "backend::nftables::tests::without_the_right_nothing_changes"])
+            .args([
+                "--exact",
+                "backend::nftables::tests::without_the_right_nothing_changes",
+            ])
             .env(CHILD, "1")
             .current_dir("/")
             .uid(65534)
@@ -199,7 +233,10 @@ fn without_the_right_nothing_changes() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+            "{output:?}"
+        );
         assert_eq!(nft("list ruleset"), "");
     });
 }

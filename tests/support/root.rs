@@ -61,6 +61,13 @@ impl Root {
         std::fs::write(self.path().join("retort/retort.toml"), text).unwrap();
     }
 
+    /// Sets the wall limit in the grants as they are.
+    pub fn wall(&self, wall: &str) {
+        let path = self.path().join("retort/retort.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}\n[limits]\nwall = \"{wall}\"\n")).unwrap();
+    }
+
     pub fn ossec_conf(&self, inside: &str) {
         let text = format!("<ossec_config>\n{inside}\n</ossec_config>\n");
         std::fs::write(self.path().join("etc/ossec.conf"), text).unwrap();

@@ -36,6 +36,8 @@ struct Listed {
     response: String,
     backend: String,
     state: journal::State,
+    /// RFC 3339.
+    since: String,
     left_seconds: u64,
     orphan_left_seconds: Option<u64>,
     owner_alive: Option<bool>,
@@ -53,15 +55,18 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
     let listed: Vec<Listed> = holds.iter().map(|hold| listed(hold, &now)).collect();
     let mut human = String::new();
     for block in &listed {
-        let left = humantime::format_duration(Duration::from_secs(block.left_seconds));
-        let owner = match block.owner_alive {
-            Some(true) => "its execd lives",
-            Some(false) => "its execd is gone",
-            None => "no execd",
+        let in_words = |seconds| humantime::format_duration(Duration::from_secs(seconds));
+        let left = in_words(block.left_seconds);
+        let until = match (block.owner_alive, block.orphan_left_seconds) {
+            (Some(true), _) => format!("until its execd sends delete, at most {left}"),
+            (Some(false), Some(orphan)) => {
+                format!("{} left, its execd is gone", in_words(orphan))
+            }
+            _ => format!("{left} left"),
         };
         let _ = writeln!(
             human,
-            "{:<39} {} ({}), {left} left, {owner}, for {}",
+            "{:<39} {} ({}), {until}, for {}",
             block.address.to_string(),
             block.response,
             block.backend,
@@ -82,7 +87,7 @@ pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
     };
     let mut human = String::new();
     for run in &past {
-        let began = jiff::Timestamp::from_second(i64::try_from(run.began.as_secs())?)?;
+        let began = timestamp(Duration::from_secs(run.began.as_secs()));
         let verdict = run.verdict.as_deref().unwrap_or("cut off");
         let dry = if run.dry_run {
             ", nothing was to be changed"
@@ -142,12 +147,20 @@ fn listed(hold: &Hold, now: &Now) -> Listed {
         response: hold.response.clone(),
         backend: hold.backend.clone(),
         state: hold.state,
+        since: timestamp(hold.since).to_string(),
         left_seconds: hold.left(now).as_secs(),
         orphan_left_seconds: hold.orphan_left(now).map(|left| left.as_secs()),
         owner_alive: hold.owner.as_ref().map(Owner::alive),
         key: hold.key.clone(),
         digest: hold.digest.clone(),
     }
+}
+
+/// A time since the epoch; the epoch itself where no calendar has it.
+fn timestamp(since_epoch: Duration) -> jiff::Timestamp {
+    jiff::SignedDuration::try_from(since_epoch)
+        .and_then(jiff::Timestamp::from_duration)
+        .unwrap_or_default()
 }
 
 fn broker(root: &Root) -> anyhow::Result<Broker> {

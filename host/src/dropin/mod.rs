@@ -63,18 +63,21 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         watchdog: &watchdog,
         started,
     };
-    match call.answer() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(failure),
+    let mut lines = Lines::new(Stdin::under(&watchdog));
+    let done = match call.listen(&mut lines) {
+        Ok(request) => call.answer(&request, lines).unwrap_or_else(|why| {
+            call.fail(&request.action.to_string(), &why);
+            false
+        }),
         Err(why) => {
-            call.log(&[line(&Outcome::failed(
-                &place.executable,
-                "",
-                &format!("failed: {why:#}"),
-            ))]);
-            eprintln!("retort: {why:#}");
-            ExitCode::from(failure)
+            call.fail("", &why);
+            false
         }
+    };
+    if done {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(failure)
     }
 }
 
@@ -86,9 +89,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Whether everything that was asked for was done.
-    fn answer(&self) -> anyhow::Result<bool> {
-        let mut lines = Lines::new(Stdin::until(self.watchdog.deadline()));
+    /// What is asked, and the original's lines about it.
+    fn listen(&self, lines: &mut Lines<Stdin<'_>>) -> anyhow::Result<Request> {
         let request = if self.argv.len() > 1 {
             message::ossec::from_argv(self.argv)?
         } else {
@@ -97,7 +99,11 @@ impl Call<'_> {
         };
         let program = &self.place.program;
         self.log(&report::started(&request, program, &ZonedDateTime::now()));
+        Ok(request)
+    }
 
+    /// Whether everything that was asked for was done.
+    fn answer(&self, request: &Request, mut lines: Lines<Stdin<'_>>) -> anyhow::Result<bool> {
         let premises = Premises::read(&self.place.root, Some(request.dialect))?;
         let wall = premises.grants.response(&self.place.response()).limits.wall;
         self.watchdog.set(wall);
@@ -123,14 +129,14 @@ impl Call<'_> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let consent = |keys: &[String]| self.ask(&mut lines, &request, keys);
+        let consent = |keys: &[String]| self.ask(&mut lines, request, keys);
         let answer = runtime.block_on(respond::respond(
             &context,
             &self.place.executable,
-            &request,
+            request,
             consent,
         ));
-        let done = self.tell(&request, &answer);
+        let done = self.tell(request, &answer);
         drop(runtime);
         self.watchdog.done(done);
         if let Some(mut broker) = desk.close() {
@@ -142,7 +148,7 @@ impl Call<'_> {
     /// The round trip over the keys of the block.
     fn ask(
         &self,
-        lines: &mut Lines<Stdin>,
+        lines: &mut Lines<Stdin<'_>>,
         request: &Request,
         keys: &[String],
     ) -> Result<Consent, String> {
@@ -209,6 +215,17 @@ impl Call<'_> {
                 self.log(&[line(&Outcome::failed("sweep", "", &refusal.reason))]);
             }
         }
+    }
+
+    /// Nothing came of it, and why.
+    fn fail(&self, action: &str, why: &anyhow::Error) {
+        let verdict = format!("failed: {why:#}");
+        self.log(&[line(&Outcome::failed(
+            &self.place.executable,
+            action,
+            &verdict,
+        ))]);
+        eprintln!("retort: {why:#}");
     }
 
     /// Appends lines. A log that can't be written is no reason not to act; `retort

@@ -6,23 +6,31 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Reads until `deadline`, then gives `TimedOut`.
+use super::watchdog::Watchdog;
+use crate::respond::LAST_WORDS;
+
+/// Reads until the watchdog is about to end the process, then gives `TimedOut`: there
+/// is time left to say what did not come.
 #[derive(Debug)]
-pub(super) struct Stdin {
-    deadline: Instant,
+pub(super) struct Stdin<'a> {
+    watchdog: &'a Watchdog,
 }
 
-impl Stdin {
-    pub(super) fn until(deadline: Instant) -> Self {
-        Self { deadline }
+impl<'a> Stdin<'a> {
+    pub(super) fn under(watchdog: &'a Watchdog) -> Self {
+        Self { watchdog }
     }
 }
 
-impl Read for Stdin {
+impl Read for Stdin<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = io::stdin();
         loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self
+                .watchdog
+                .deadline()
+                .saturating_duration_since(Instant::now())
+                .saturating_sub(LAST_WORDS);
             if left.is_zero() {
                 return Err(io::Error::new(
                     ErrorKind::TimedOut,

@@ -65,3 +65,73 @@ fn why(hold: &Hold, now: &Now, alive: &impl Fn(&Owner) -> bool) -> Option<Why> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::event::Dialect;
+    use crate::journal::{Intent, Invocation, Journal};
+
+    const START: u64 = 1000;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            boot_id: "this boot".into(),
+            boot: Duration::from_secs(START + seconds),
+            wall: Duration::from_secs(1_000_000 + seconds),
+        }
+    }
+
+    /// A hold of 600 s, or 100 s without its owner, as far as `state`.
+    fn hold(path: &Path, state: State) -> Hold {
+        let mut journal = Journal::open(path, Duration::from_secs(1)).unwrap();
+        let invocation = Invocation {
+            response: "drop".into(),
+            digest: String::new(),
+            dialect: Dialect::Ossec,
+            event: serde_json::from_str(r#"{"action": "add"}"#).unwrap(),
+            key: "k".into(),
+            owner: Owner::of(1),
+            dry_run: false,
+        };
+        let run = journal.begin(&at(0), &invocation).unwrap();
+        let intent = Intent {
+            address: "192.0.2.1".parse().unwrap(),
+            backend: "record".into(),
+            lasts: Duration::from_secs(600),
+            orphan_lasts: Some(Duration::from_secs(100)),
+        };
+        let intended = journal.intend(&at(0), run, &intent).unwrap();
+        if state != State::Intended {
+            journal.done(intended.hold, None).unwrap();
+        }
+        if state == State::Releasing {
+            journal.releasing(intended.hold).unwrap();
+        }
+        journal.open_holds().unwrap().remove(0)
+    }
+
+    #[test]
+    fn each_reason_has_its_time() {
+        for (state, alive, seconds, expected) in [
+            (State::Done, true, 599, None),
+            (State::Done, true, 600, Some(Why::Deadline)),
+            (State::Done, false, 99, None),
+            (State::Done, false, 100, Some(Why::Orphan)),
+            (State::Done, false, 600, Some(Why::Deadline)),
+            (State::Intended, true, 59, None),
+            (State::Intended, true, 60, Some(Why::Interrupted)),
+            (State::Releasing, true, 0, Some(Why::Interrupted)),
+        ] {
+            let dir = TempDir::new().unwrap();
+            let hold = hold(&dir.path().join("journal.db"), state);
+            let due = due(vec![hold], &at(seconds), |_| alive);
+            let why = due.first().map(|due| due.why);
+            assert_eq!(why, expected, "{state:?}, alive {alive}, {seconds} s");
+        }
+    }
+}

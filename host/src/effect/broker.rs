@@ -235,7 +235,7 @@ impl Broker {
             Err(refusal) => refusal.reason.clone(),
         };
         self.journal()?
-            .helper_done(&now()?, started, &outcome)
+            .helper_done(started, &outcome)
             .map_err(trouble)?;
         answer
     }

@@ -128,11 +128,9 @@ impl Broker {
     fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
         match self.set(address, name) {
             Ok(expires_in) => {
-                let noted = now().and_then(|now| {
-                    self.journal()?
-                        .done(&now, intended.hold, expires_in)
-                        .map_err(trouble)
-                });
+                let noted = self
+                    .journal()
+                    .and_then(|journal| journal.done(intended.hold, expires_in).map_err(trouble));
                 let unnoted = noted
                     .err()
                     .map(|e| format!("blocked, but the journal could not note it: {}", e.reason));
@@ -333,14 +331,14 @@ impl Broker {
             return Ok(false);
         };
         self.journal()?
-            .done(&now()?, hold.id, seen.expires_in)
+            .done(hold.id, seen.expires_in)
             .map_err(trouble)?;
         Ok(true)
     }
 
     fn give_up(&mut self, hold: &Hold, name: BackendName, who: &str) -> Result<(), Refusal> {
         let now = now()?;
-        self.journal()?.releasing(&now, hold.id).map_err(trouble)?;
+        self.journal()?.releasing(hold.id).map_err(trouble)?;
         self.set(hold.address, name)?;
         self.journal()?
             .released(&now, hold.id, who)

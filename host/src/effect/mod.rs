@@ -13,6 +13,8 @@ pub mod helper;
 mod hold;
 pub mod protect;
 pub mod surroundings;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -181,57 +183,5 @@ mod seconds {
         seconds
             .map(|s| Duration::try_from_secs_f64(s).map_err(serde::de::Error::custom))
             .transpose()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn effects_and_answers_survive_the_seam() {
-        let network: IpNet = "192.0.2.1/32".parse().unwrap();
-        let wide: IpNet = "2001:db8::/64".parse().unwrap();
-        let effects = [
-            Effect::Block { network },
-            Effect::Unblock { network: wide },
-            Effect::IsBlocked { network },
-            Effect::Run {
-                helper: "restart".into(),
-            },
-        ];
-        let answers: [Answer; 9] = [
-            Ok(Done::Blocked {
-                expires_in: Some(Duration::from_millis(1500)),
-                renewed: true,
-                warning: Some("short".into()),
-            }),
-            Ok(Done::Blocked {
-                expires_in: None,
-                renewed: false,
-                warning: None,
-            }),
-            Ok(Done::Unblocked { holds: 2 }),
-            Ok(Done::IsBlocked { blocked: true }),
-            Ok(Done::Exited { code: -3 }),
-            Ok(Done::Started),
-            Ok(Done::Observed),
-            Err(Refusal::denied("no")),
-            Err(Refusal::unavailable("later")),
-        ];
-        for effect in &effects {
-            for answer in &answers {
-                let record = Record {
-                    effect: effect.clone(),
-                    answer: answer.clone(),
-                };
-                let text = serde_json::to_string(&record).unwrap();
-                assert_eq!(
-                    serde_json::from_str::<Record>(&text).unwrap(),
-                    record,
-                    "{text}"
-                );
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::params;
 use serde::Serialize;
 
 use super::hold::{json, seconds, unjson};
-use super::{Error, Journal, Now};
+use super::{Error, Invocation, Journal, Now};
 use crate::event::{Dialect, Event};
 
 /// Runs that are remembered. A busy host has some thousand a day.
@@ -66,6 +66,36 @@ pub enum Effected {
 }
 
 impl Journal {
+    /// A run begins. It is on the disk with its first intent, or when it ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn begin(&mut self, now: &Now, invocation: &Invocation) -> Result<i64, Error> {
+        let event = json(&invocation.event);
+        let owner = invocation.owner.as_ref().map(json);
+        let dialect = json(&invocation.dialect);
+        // No effect hangs on this row alone: it need not wait for the disk.
+        self.relaxed(|journal| {
+            journal.write(|t| {
+                t.prepare_cached(
+                    "INSERT INTO run (response, digest, dialect, event, key, owner, dry, began)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    invocation.response,
+                    invocation.digest,
+                    dialect,
+                    event,
+                    invocation.key,
+                    owner,
+                    invocation.dry_run,
+                    now.wall.as_secs_f64()
+                ])?;
+                Ok(t.last_insert_rowid())
+            })
+        })
+    }
+
     /// A helper is about to be started.
     ///
     /// # Errors
@@ -91,8 +121,7 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn helper_done(&mut self, now: &Now, id: i64, outcome: &str) -> Result<(), Error> {
-        let _ = now;
+    pub fn helper_done(&mut self, id: i64, outcome: &str) -> Result<(), Error> {
         self.write(|t| {
             t.prepare_cached("UPDATE helper SET outcome = ?2 WHERE id = ?1")?
                 .execute(params![id, outcome])
@@ -183,6 +212,18 @@ impl Journal {
             })
         })?;
         holds.chain(helpers).collect()
+    }
+
+    /// Runs `work` without waiting for the disk at its commit.
+    fn relaxed<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        self.connection
+            .execute_batch("PRAGMA synchronous = NORMAL")
+            .map_err(|e| self.wrong(e))?;
+        let value = work(self);
+        self.connection
+            .execute_batch("PRAGMA synchronous = FULL")
+            .map_err(|e| self.wrong(e))?;
+        value
     }
 
     /// Keeps what a name stands for, in place of what it stood for.

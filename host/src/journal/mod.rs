@@ -7,6 +7,7 @@
 
 mod history;
 mod hold;
+mod intent;
 mod lock;
 mod now;
 mod schema;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
-pub use hold::{Hold, Intended, Intent, State};
+pub use hold::{Hold, State};
+pub use intent::{Intended, Intent};
 pub use lock::{Lock, lock};
 pub use now::{Now, Owner};
 

@@ -1,0 +1,351 @@
+//! The broker's decisions, with the record backend: what a session may do, what the
+//! journal then says, and what a budget, a mode or a dead execd make of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::broker::{Broker, World};
+use super::desk::{Reply, Run, Word};
+use ipnet::IpNet;
+
+use super::{Answer, Done, Effect, Kind, Record, Refusal};
+use crate::address;
+use crate::conf::white_list::WhiteList;
+use crate::conf::{ar, grants};
+use crate::event::{Dialect, Event};
+use crate::journal::{Hold, Now, Owner};
+use crate::root::Root;
+use crate::sweep;
+
+struct Bench {
+    _dir: TempDir,
+    broker: Broker,
+    next: u64,
+}
+
+fn bench(grants: &str) -> Bench {
+    let dir = TempDir::new().unwrap();
+    let root = Root::new(dir.path());
+    std::fs::create_dir(root.own()).unwrap();
+    let text = format!("[firewall]\nbackend = \"record\"\n{grants}");
+    let broker = Broker::new(World {
+        grants: grants::parse(&text, Path::new("retort.toml")).unwrap(),
+        white_list: WhiteList::default(),
+        servers: Vec::new(),
+        ar: ar::parse(b"drop60 - drop.sh - 60\ndrop90 - drop.sh - 90\n"),
+        retort: "/nonexistent".into(),
+        budget: Duration::from_secs(1),
+        root,
+    });
+    Bench {
+        _dir: dir,
+        broker,
+        next: 0,
+    }
+}
+
+impl Bench {
+    fn begin(&mut self, run: Run) -> u64 {
+        self.next += 1;
+        let word = Word::Begin {
+            id: self.next,
+            run: Box::new(run),
+        };
+        self.broker.hear(word);
+        self.next
+    }
+
+    fn perform(&mut self, id: u64, effect: Effect) -> Answer {
+        match self.broker.hear(Word::Perform { id, effect }) {
+            Reply::Answer(answer) => answer,
+            Reply::Records(records) => panic!("{records:?}"),
+        }
+    }
+
+    fn records(&mut self, word: Word) -> Vec<Record> {
+        match self.broker.hear(word) {
+            Reply::Records(records) => records,
+            Reply::Answer(answer) => panic!("{answer:?}"),
+        }
+    }
+
+    /// One run of `drop` that blocks its own address.
+    fn block(&mut self, srcip: &str) -> Answer {
+        let id = self.begin(run(srcip));
+        self.perform(id, block(srcip))
+    }
+
+    fn holds(&mut self) -> Vec<Hold> {
+        self.broker.journal().unwrap().open_holds().unwrap()
+    }
+}
+
+fn run(srcip: &str) -> Run {
+    let srcip = address::parse(srcip).unwrap();
+    let event = json!({"action": "add", "srcip": srcip});
+    Run {
+        response: "drop".into(),
+        digest: "d".repeat(64),
+        executable: "drop.sh".into(),
+        dialect: Dialect::Ossec,
+        event: serde_json::from_value::<Event>(event).unwrap(),
+        key: srcip.to_string(),
+        owner: None,
+        dry_run: false,
+        left: Duration::from_secs(5),
+    }
+}
+
+fn block(address: &str) -> Effect {
+    Effect::Block {
+        network: address::host(address.parse().unwrap()),
+    }
+}
+
+fn left(hold: &Hold) -> u64 {
+    hold.left(&Now::read().unwrap()).as_secs_f64().round() as u64
+}
+
+const GRANTED: &str = "longest = \"1 h\"\n[response.drop]\nfirewall = {}\n";
+
+#[test]
+fn an_unknown_response_may_nothing() {
+    let mut bench = bench("[response.other]\nfirewall = {}\n");
+    let refusal = bench.block("203.0.113.1").unwrap_err();
+    assert_eq!(refusal.kind, Kind::Denied, "{refusal:?}");
+    assert!(bench.holds().is_empty());
+}
+
+#[test]
+fn a_hold_lasts_as_long_as_was_asked_and_no_longer_than_the_longest() {
+    for (timeout, expected) in [
+        (None, 3600),
+        (Some(0), 3600),
+        (Some(60), 60),
+        (Some(90_000), 3600),
+    ] {
+        let mut bench = bench(GRANTED);
+        let mut run = run("203.0.113.1");
+        run.event.timeout = timeout;
+        let id = bench.begin(run);
+        bench.perform(id, block("203.0.113.1")).unwrap();
+        assert_eq!(left(&bench.holds()[0]), expected, "{timeout:?}");
+    }
+}
+
+#[test]
+fn the_hold_of_an_execd_ends_by_its_delete_or_without_it_by_ar_conf() {
+    let mut bench = bench(GRANTED);
+    let mut run = run("203.0.113.1");
+    run.owner = Owner::of(std::process::id().try_into().unwrap());
+    run.event.timeout = Some(5);
+    let id = bench.begin(run);
+    bench.perform(id, block("203.0.113.1")).unwrap();
+    let hold = bench.holds().remove(0);
+    assert_eq!(left(&hold), 3600, "its execd may come late");
+    let orphan = hold.orphan_left(&Now::read().unwrap()).unwrap();
+    assert_eq!(
+        orphan.as_secs_f64().round(),
+        90.0,
+        "the longest that ar.conf has for it"
+    );
+}
+
+#[test]
+fn above_the_budget_blocks_are_short_and_loud_and_never_absent() {
+    for (grants, who) in [
+        (
+            "[response.drop]\nfirewall = { per_minute = 2 }\n",
+            "2 of 2 blocks a minute for drop",
+        ),
+        (
+            "per_minute = 2\n[response.drop]\nfirewall = {}\n",
+            "2 of 2 in all",
+        ),
+    ] {
+        let mut bench = bench(grants);
+        for last in 1..=2 {
+            let done = bench.block(&format!("203.0.113.{last}")).unwrap();
+            assert!(
+                matches!(done, Done::Blocked { warning: None, .. }),
+                "{done:?}"
+            );
+        }
+        let Done::Blocked {
+            warning: Some(warning),
+            ..
+        } = bench.block("203.0.113.3").unwrap()
+        else {
+            panic!("it is blocked in silence");
+        };
+        assert!(warning.contains(who), "{warning}");
+        let holds = bench.holds();
+        assert_eq!(holds.len(), 3);
+        assert_eq!(left(&holds[2]), 60);
+        // Extending what stands is never rationed.
+        let again = bench.block("203.0.113.1").unwrap();
+        assert!(
+            matches!(
+                again,
+                Done::Blocked {
+                    renewed: true,
+                    warning: None,
+                    ..
+                }
+            ),
+            "{again:?}"
+        );
+        assert!(left(&bench.holds()[0]) > 3600);
+    }
+}
+
+#[test]
+fn an_observer_changes_nothing_and_says_so() {
+    let observes = "[response.drop]\nmode = \"observe\"\nfirewall = {}\n";
+    for (grants, dry_run) in [(observes, false), (GRANTED, true)] {
+        let mut bench = bench(grants);
+        let mut run = run("203.0.113.1");
+        run.dry_run = dry_run;
+        let id = bench.begin(run);
+        assert_eq!(bench.perform(id, block("203.0.113.1")), Ok(Done::Observed));
+        // What would be refused is refused here, too.
+        let refused = bench.perform(id, block("127.0.0.1")).unwrap_err();
+        assert_eq!(refused.kind, Kind::Denied);
+        assert!(bench.records(Word::Release { id }).is_empty());
+        bench.records(Word::Finish {
+            id,
+            verdict: "ok".into(),
+            used: json!({}),
+        });
+        assert!(bench.holds().is_empty());
+        let past = bench.broker.journal().unwrap().history(1).unwrap();
+        assert!(past[0].dry_run && past[0].effects.is_empty(), "{past:?}");
+    }
+}
+
+#[test]
+fn what_names_stand_for_is_protected() {
+    let mut bench = bench("protect = [\"db.example.com\"]\n[response.drop]\nfirewall = {}\n");
+    assert_eq!(bench.broker.names(), ["db.example.com"]);
+    bench.block("198.51.100.5").unwrap();
+    bench
+        .broker
+        .remember("db.example.com", &["198.51.100.5".parse().unwrap()])
+        .unwrap();
+    for spelling in ["198.51.100.5", "::ffff:198.51.100.5", "2002:c633:6405::1"] {
+        let refusal = bench.block(spelling).unwrap_err();
+        assert!(
+            refusal.reason.contains("db.example.com"),
+            "{spelling}: {refusal:?}"
+        );
+    }
+    // What was blocked before goes.
+    let lifted = sweep::lift_protected(&mut bench.broker).unwrap();
+    assert_eq!(lifted.len(), 1, "{lifted:?}");
+    assert!(bench.holds().is_empty());
+}
+
+#[test]
+fn a_session_gives_up_its_own_block_and_no_other() {
+    let mut bench = bench(GRANTED);
+    bench.block("203.0.113.1").unwrap();
+    bench.block("203.0.113.2").unwrap();
+    let id = bench.begin(run("203.0.113.1"));
+    let network = address::host("203.0.113.2".parse().unwrap());
+    assert_eq!(
+        bench.perform(id, Effect::Unblock { network }),
+        Ok(Done::Unblocked { holds: 0 })
+    );
+    let network = address::host("203.0.113.1".parse().unwrap());
+    assert_eq!(
+        bench.perform(id, Effect::Unblock { network }),
+        Ok(Done::Unblocked { holds: 1 })
+    );
+    assert_eq!(bench.holds().len(), 1);
+}
+
+#[test]
+fn what_is_said_after_the_end_is_not_done() {
+    let mut bench = bench(GRANTED);
+    let id = bench.begin(run("203.0.113.1"));
+    bench.records(Word::Finish {
+        id,
+        verdict: "ok".into(),
+        used: json!({}),
+    });
+    let refusal = bench.perform(id, block("203.0.113.1")).unwrap_err();
+    assert_eq!(refusal.kind, Kind::Unavailable);
+    assert!(bench.holds().is_empty());
+}
+
+#[test]
+fn a_sweep_takes_back_what_is_over_and_leaves_the_rest() {
+    let mut bench = bench(GRANTED);
+    for (address, seconds) in [("203.0.113.1", 1), ("203.0.113.2", 600)] {
+        let mut run = run(address);
+        run.event.timeout = Some(seconds);
+        let id = bench.begin(run);
+        bench.perform(id, block(address)).unwrap();
+    }
+    assert!(
+        sweep::sweep(&mut bench.broker, sweep::AT_ONCE)
+            .unwrap()
+            .is_empty()
+    );
+    std::thread::sleep(Duration::from_millis(1100));
+    let swept = sweep::sweep(&mut bench.broker, sweep::AT_ONCE).unwrap();
+    assert_eq!(swept.len(), 1, "{swept:?}");
+    let holds = bench.holds();
+    assert_eq!(holds.len(), 1);
+    assert_eq!(holds[0].address.to_string(), "203.0.113.2");
+}
+
+#[test]
+fn effects_and_answers_survive_the_seam() {
+    let network: IpNet = "203.0.113.1/32".parse().unwrap();
+    let wide: IpNet = "2001:db8::/64".parse().unwrap();
+    let effects = [
+        Effect::Block { network },
+        Effect::Unblock { network: wide },
+        Effect::IsBlocked { network },
+        Effect::Run {
+            helper: "restart".into(),
+        },
+    ];
+    let answers: [Answer; 9] = [
+        Ok(Done::Blocked {
+            expires_in: Some(Duration::from_millis(1500)),
+            renewed: true,
+            warning: Some("short".into()),
+        }),
+        Ok(Done::Blocked {
+            expires_in: None,
+            renewed: false,
+            warning: None,
+        }),
+        Ok(Done::Unblocked { holds: 2 }),
+        Ok(Done::IsBlocked { blocked: true }),
+        Ok(Done::Exited { code: -3 }),
+        Ok(Done::Started),
+        Ok(Done::Observed),
+        Err(Refusal::denied("no")),
+        Err(Refusal::unavailable("later")),
+    ];
+    for effect in &effects {
+        for answer in &answers {
+            let record = Record {
+                effect: effect.clone(),
+                answer: answer.clone(),
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Record>(&text).unwrap(),
+                record,
+                "{text}"
+            );
+        }
+    }
+}

@@ -163,7 +163,7 @@ pub async fn respond(
     Ok(conduct(
         context,
         executable,
-        loaded,
+        &loaded,
         masked.event,
         request.dialect,
         consent,
@@ -175,7 +175,7 @@ pub async fn respond(
 pub async fn conduct(
     context: &Context<'_>,
     executable: &str,
-    loaded: Loaded,
+    loaded: &Loaded,
     event: Event,
     dialect: Dialect,
     consent: Consent,
@@ -256,7 +256,7 @@ pub fn key(event: &Event) -> String {
 }
 
 fn outcome(
-    loaded: Loaded,
+    loaded: &Loaded,
     event: Event,
     verdict: Option<Verdict>,
     used: Used,
@@ -265,8 +265,8 @@ fn outcome(
 ) -> Outcome {
     Outcome {
         imports: loaded.vessel.shape().imports.clone(),
-        response: loaded.name,
-        digest: loaded.digest,
+        response: loaded.name.clone(),
+        digest: loaded.digest.clone(),
         event,
         verdict,
         used,

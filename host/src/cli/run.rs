@@ -68,7 +68,7 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
     let outcome = runtime.block_on(respond::conduct(
         &context,
         &arguments.response,
-        loaded,
+        &loaded,
         event,
         dialect,
         Consent::Continue,

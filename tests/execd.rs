@@ -234,34 +234,68 @@ fn a_killed_execd_leaves_nothing_behind_for_ever() {
 }
 
 #[test]
+fn bursts_at_the_default_limits_lose_neither_block_nor_release() {
+    let root = installation("ossec");
+    let mut execd = Execd::start(root.path());
+    let addresses = addresses(200);
+    let mut expected = addresses.clone();
+    expected.sort();
+    let told = execd.ossec("firewall-drop", &addresses, 0);
+    none_failed(&told, &root);
+    let mut blocked = root.blocked();
+    blocked.sort();
+    assert_eq!(blocked, expected);
+    let deletes: Vec<Value> = addresses
+        .iter()
+        .map(|address| {
+            let mut words = execd::words(address);
+            words[0] = json!("delete");
+            words
+        })
+        .collect();
+    let order = json!({"op": "ossec", "executable": "firewall-drop", "messages": deletes});
+    let told = execd.order(&order);
+    none_failed(told.as_array().unwrap(), &root);
+    assert!(root.blocked().is_empty(), "{:?}", root.blocked());
+    assert_eq!(root.outcomes().len(), 400, "one line each");
+}
+
+#[test]
 fn five_hundred_at_once_lose_none() {
     let root = installation("ossec");
-    // Five hundred unoptimised processes on two cores: the limit has to allow for the
-    // machine, and every one of them has to keep it.
+    // Five hundred unoptimised processes on a busy machine: the limit allows for it.
     root.wall("60 s");
     let mut execd = Execd::start(root.path());
-    let addresses: Vec<String> = (0..500)
-        .map(|n| format!("203.0.{}.{}", 113 + n / 250, 1 + n % 250))
-        .collect();
+    let addresses = addresses(500);
     let told = execd.ossec("firewall-drop", &addresses, 600);
-    assert_eq!(told.len(), 500);
+    none_failed(&told, &root);
     let slowest = told.iter().map(took).max().unwrap();
-    let failed: Vec<&Value> = told.iter().filter(|told| told["status"] != 0).collect();
-    assert!(
-        failed.is_empty(),
-        "{} failed: {:?}\n{}",
-        failed.len(),
-        failed.first(),
-        root.log()
-    );
     assert!(slowest < Duration::from_secs(60), "{slowest:?}");
     let mut blocked = root.blocked();
     blocked.sort();
-    let mut expected = addresses.clone();
+    let mut expected = addresses;
     expected.sort();
     assert_eq!(blocked, expected);
     assert_eq!(root.outcomes().len(), 500, "one line each");
     println!("500 at once: the slowest took {slowest:?}");
+}
+
+fn addresses(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|n| format!("203.0.{}.{}", 113 + n / 250, 1 + n % 250))
+        .collect()
+}
+
+fn none_failed(told: &[Value], root: &Root) {
+    let failed: Vec<&Value> = told.iter().filter(|told| told["status"] != 0).collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed: {:?}\n{}",
+        failed.len(),
+        told.len(),
+        failed.first(),
+        root.outcomes().join("\n")
+    );
 }
 
 #[test]
@@ -425,10 +459,7 @@ fn locks_that_others_hold_delay_nothing_beyond_the_wall() {
         );
         assert_ne!(told[0]["status"], 0, "{}", root.log());
         let last = root.outcomes().pop().unwrap();
-        assert!(
-            last.contains("locked for longer than") || last.contains("did not answer"),
-            "{last}"
-        );
+        assert!(last.contains("locked for longer than"), "{last}");
         holder.kill().unwrap();
         holder.wait().unwrap();
         assert_eq!(root.blocked(), ["203.0.113.1"]);

@@ -57,6 +57,18 @@ impl Premises {
         })
     }
 
+    /// An installation of which nothing can be read: nothing is granted, and what is
+    /// held can be given up.
+    #[must_use]
+    pub fn bare(root: &Root) -> Self {
+        Self {
+            root: root.clone(),
+            grants: Grants::default(),
+            conf: OssecConf::default(),
+            ar: Vec::new(),
+        }
+    }
+
     /// What a broker has to know, for calls that take at most `wall`.
     #[must_use]
     pub fn world(&self, retort: &Path, wall: Duration) -> World {
@@ -72,21 +84,30 @@ impl Premises {
     }
 }
 
+/// Whether there is a folder of ours, and whether it is root's alone.
+///
+/// # Errors
+/// When it is not.
+pub fn installed(root: &Root) -> anyhow::Result<()> {
+    let own = root.own();
+    if let Err(e) = std::fs::symlink_metadata(&own) {
+        anyhow::bail!(
+            "{}: {e}; nothing is installed here: run `retort --root {} install`",
+            own.display(),
+            root.path().display()
+        );
+    }
+    trust::check(&own)?;
+    Ok(())
+}
+
 /// The grants; the folder that they are in has to be root's alone.
 ///
 /// # Errors
 /// As [`Premises::read`].
 pub fn read_grants(root: &Root) -> anyhow::Result<Grants> {
     let path = root.grants();
-    let own = root.own();
-    if std::fs::symlink_metadata(&own).is_err() {
-        anyhow::bail!(
-            "{}: it is not there, so nothing is granted; run `retort --root {} install`",
-            own.display(),
-            root.path().display()
-        );
-    }
-    trust::check(&own)?;
+    installed(root)?;
     let bytes = match conf::read(&path, conf::RETORT_TOML) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Grants::default()),

@@ -10,9 +10,9 @@ use wasmtime::Engine;
 
 use crate::conf::grants::Grants;
 use crate::conf::ossec::OssecConf;
-use crate::decide::{self, Declined};
-use crate::effect::Record;
+use crate::decide::{self, Declined, Masked};
 use crate::effect::desk::{Desk, Run};
+use crate::effect::{Effect, Record};
 use crate::event::{Action, Dialect, Event, Expect, Field};
 use crate::journal::Owner;
 use crate::limits::Limits;
@@ -106,12 +106,13 @@ impl Outcome {
     /// Whether everything that was asked for was done.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let released = |record: &Record| {
-            record.answer.is_ok() || !matches!(record.effect, crate::effect::Effect::Unblock { .. })
+        // A guest may shrug at a refused block; whoever asked for it must not.
+        let did = |record: &Record| {
+            record.answer.is_ok() || matches!(record.effect, Effect::IsBlocked { .. })
         };
         match &self.verdict {
             None => self.records.iter().all(|record| record.answer.is_ok()),
-            Some(verdict) => verdict.is_ok() && self.records.iter().all(released),
+            Some(verdict) => verdict.is_ok() && self.records.iter().all(did),
         }
     }
 }
@@ -128,7 +129,8 @@ pub fn expects(conf: &OssecConf, executable: &str, grants: Option<&Expect>) -> E
     }
 }
 
-/// Answers one request for `executable`.
+/// Answers one request for `executable`. A delete releases what it is about even
+/// where the guest can't run.
 ///
 /// # Errors
 /// See [`NotRun`]: nothing was changed then.
@@ -138,6 +140,37 @@ pub async fn respond(
     request: &Request,
     consent: impl FnOnce(&[String]) -> Result<Consent, String>,
 ) -> Result<Outcome, NotRun> {
+    let (loaded, masked) = match prepare(context, executable, request) {
+        Ok(prepared) => prepared,
+        Err(why) if request.action == Action::Delete => {
+            let wall = context.grants.limits.wall;
+            let left = wall.saturating_sub(context.started.elapsed());
+            return Ok(release(context.desk, executable, request, &why.to_string(), left).await);
+        }
+        Err(why) => return Err(why),
+    };
+    let asks = request.dialect != Dialect::Ossec && request.action == Action::Add;
+    let consent = if asks && !masked.keys.is_empty() {
+        consent(&masked.keys).map_err(NotRun::NoAnswer)?
+    } else {
+        Consent::Continue
+    };
+    let origin = request.origin(executable);
+    let asked = Asked {
+        executable,
+        dialect: request.dialect,
+        origin,
+        consent,
+    };
+    Ok(conduct(context, asked, &loaded, masked.event).await)
+}
+
+/// Everything that can stand in the way of a run.
+fn prepare(
+    context: &Context<'_>,
+    executable: &str,
+    request: &Request,
+) -> Result<(Loaded, Masked), NotRun> {
     if context.conf.disabled && request.action == Action::Add {
         let why = "ossec.conf disables active response on this host".to_owned();
         return Err(NotRun::Declined(Declined { field: None, why }));
@@ -153,41 +186,82 @@ pub async fn respond(
     let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
     let masked = decide::mask(request, &expect, &loaded.grants.srcip, context.hostname)
         .map_err(NotRun::Declined)?;
+    Ok((loaded, masked))
+}
 
-    let asks = request.dialect != Dialect::Ossec && request.action == Action::Add;
-    let consent = if asks && !masked.keys.is_empty() {
-        consent(&masked.keys).map_err(NotRun::NoAnswer)?
-    } else {
-        Consent::Continue
+/// Gives up what a delete is about without its guest: it is gone, or broken, or what
+/// says what it may see is. The alert itself says which holds are meant.
+pub async fn release(
+    desk: &Desk,
+    executable: &str,
+    request: &Request,
+    why: &str,
+    left: Duration,
+) -> Outcome {
+    let event = decide::unmasked(request);
+    let run = Run {
+        response: executable.to_owned(),
+        digest: String::new(),
+        executable: executable.to_owned(),
+        dialect: request.dialect,
+        key: String::new(),
+        origin: request.origin(executable),
+        event: event.clone(),
+        owner: None,
+        dry_run: false,
+        left,
     };
-    Ok(conduct(
-        context,
-        executable,
-        &loaded,
-        masked.event,
-        request.dialect,
-        consent,
-    )
-    .await)
+    let verdict = Verdict::NotRun {
+        what: why.to_owned(),
+    };
+    let records = bounded(left, async {
+        let session = desk.begin(0, run).await;
+        session.release().await;
+        session
+            .finish(verdict.name(), serde_json::Value::Null)
+            .await
+    });
+    Outcome {
+        response: executable.to_owned(),
+        digest: String::new(),
+        event,
+        imports: Vec::new(),
+        verdict: Some(verdict.clone()),
+        used: Used::default(),
+        records: records.await,
+        lines: Vec::new(),
+    }
+}
+
+/// Who asks for a run, and how.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The executable's name in `ar.conf`.
+    pub executable: &'a str,
+    /// Who speaks.
+    pub dialect: Dialect,
+    /// What add and delete have in common; empty where no execd asks.
+    pub origin: String,
+    /// What the execd said.
+    pub consent: Consent,
 }
 
 /// Runs a loaded response on an event, and makes sure of what `delete` promises.
 pub async fn conduct(
     context: &Context<'_>,
-    executable: &str,
+    asked: Asked<'_>,
     loaded: &Loaded,
     event: Event,
-    dialect: Dialect,
-    consent: Consent,
 ) -> Outcome {
     let limits = loaded.grants.limits;
     let left = || context.left(&limits);
     let run = Run {
         response: loaded.name.clone(),
         digest: loaded.digest.clone(),
-        executable: executable.to_owned(),
-        dialect,
+        executable: asked.executable.to_owned(),
+        dialect: asked.dialect,
         key: key(&event),
+        origin: asked.origin,
         event: event.clone(),
         owner: context.owner.clone(),
         dry_run: context.dry_run,
@@ -203,10 +277,15 @@ pub async fn conduct(
             Vec::new(),
         );
     };
-    if consent == Consent::Abort {
-        drop(bounded(left(), session.renew()).await);
-        let records = bounded(LAST_WORDS, session.finish("abort", serde_json::Value::Null)).await;
-        return outcome(loaded, event, None, Used::default(), records, Vec::new());
+    if asked.consent == Consent::Abort {
+        let renewed = bounded(left(), session.renew()).await;
+        let stands = renewed.iter().any(|record| record.answer.is_ok());
+        // What execd believes in and nobody holds was lost once, and is done now.
+        if stands || loaded.grants.firewall.is_none() {
+            let records =
+                bounded(LAST_WORDS, session.finish("abort", serde_json::Value::Null)).await;
+            return outcome(loaded, event, None, Used::default(), records, Vec::new());
+        }
     }
     let ended = loaded
         .vessel

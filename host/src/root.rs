@@ -73,6 +73,12 @@ impl Root {
         self.own().join("lock")
     }
 
+    /// Releases that were begun and perhaps not done.
+    #[must_use]
+    pub fn owed(&self) -> PathBuf {
+        self.own().join("owed")
+    }
+
     /// Compiled components.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::effect::broker::Broker;
-use crate::effect::{Record, Refusal};
-use crate::journal::{Now, Owner, State};
+use crate::effect::{Done, Record, Refusal};
+use crate::journal::{Hold, Now, Owner, State};
 use crate::undo::{self, Due, Why};
 
 /// Holds that one sweep looks at; the next one goes on. A drop-in sweeps after its
@@ -26,24 +26,64 @@ pub struct Swept {
 /// # Errors
 /// When the journal does not answer.
 pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
+    let mut swept = pay(broker)?;
     let now = Now::read().map_err(|e| Refusal::unavailable(e.to_string()))?;
     let holds = broker
         .journal()?
         .maybe_due(&now, limit)
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
     let due = undo::due(holds, &now, Owner::alive);
-    Ok(due
-        .into_iter()
-        .filter_map(|due| {
-            // An intent without a done: what the kernel has was done.
-            let perhaps_done = due.why == Why::Interrupted && due.hold.state == State::Intended;
-            if perhaps_done && broker.confirm(&due.hold) == Ok(true) {
-                return None;
-            }
-            let record = broker.release(&due.hold, &due.why.to_string());
-            Some(Swept { due, record })
-        })
-        .collect())
+    for due in due {
+        // An intent without a done: what the kernel has was done.
+        let perhaps_done = due.why == Why::Interrupted && due.hold.state == State::Intended;
+        if perhaps_done && broker.confirm(&due.hold) == Ok(true) {
+            continue;
+        }
+        let swept_one = release(broker, due, |hold| {
+            undo::why(hold, &now, &Owner::alive).is_some()
+        });
+        swept.extend(Some(swept_one).filter(did_something));
+    }
+    Ok(swept)
+}
+
+/// Does the releases that were begun by processes which are gone.
+fn pay(broker: &mut Broker) -> Result<Vec<Swept>, Refusal> {
+    // A file that can't be read is said by `retort check`; it keeps nothing else back.
+    let debts = broker.owed().and_then(|owed| owed.left_behind());
+    let debts = debts.unwrap_or_default();
+    if debts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let holds = broker
+        .journal()?
+        .open_holds()
+        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let mut swept = Vec::new();
+    for (slot, debt) in debts {
+        let owed = holds.iter().filter(|hold| debt.is_for(hold)).cloned();
+        let paid: Vec<Swept> = owed
+            .map(|hold| {
+                let why = Why::Owed;
+                release(broker, Due { hold, why }, |hold| debt.is_for(hold))
+            })
+            .collect();
+        if paid.iter().all(|swept| swept.record.answer.is_ok()) {
+            broker.strike(slot);
+        }
+        swept.extend(paid.into_iter().filter(did_something));
+    }
+    Ok(swept)
+}
+
+fn release(broker: &mut Broker, due: Due, still: impl Fn(&Hold) -> bool) -> Swept {
+    let record = broker.release_if(&due.hold, &due.why.to_string(), still);
+    Swept { due, record }
+}
+
+/// Another process may have been there first.
+fn did_something(swept: &Swept) -> bool {
+    swept.record.answer != Ok(Done::Unblocked { holds: 0 })
 }
 
 /// Gives up every hold on an address that has become protected since.

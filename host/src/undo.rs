@@ -29,6 +29,8 @@ pub enum Why {
     Orphan,
     /// A crash left it half-way.
     Interrupted,
+    /// A delete for it was begun and cut short.
+    Owed,
 }
 
 impl std::fmt::Display for Why {
@@ -37,6 +39,7 @@ impl std::fmt::Display for Why {
             Self::Deadline => "its deadline",
             Self::Orphan => "its execd is gone",
             Self::Interrupted => "an interrupted run",
+            Self::Owed => "a delete that was cut short",
         })
     }
 }
@@ -49,7 +52,8 @@ pub fn due(holds: Vec<Hold>, now: &Now, alive: impl Fn(&Owner) -> bool) -> Vec<D
         .collect()
 }
 
-fn why(hold: &Hold, now: &Now, alive: &impl Fn(&Owner) -> bool) -> Option<Why> {
+/// Why the hold has to be given up, if it has to.
+pub fn why(hold: &Hold, now: &Now, alive: &impl Fn(&Owner) -> bool) -> Option<Why> {
     if hold.state == State::Releasing {
         return Some(Why::Interrupted);
     }
@@ -95,6 +99,7 @@ mod tests {
             dialect: Dialect::Ossec,
             event: serde_json::from_str(r#"{"action": "add"}"#).unwrap(),
             key: "k".into(),
+            origin: String::new(),
             owner: Owner::of(1),
             dry_run: false,
         };

@@ -11,13 +11,27 @@ pub const RETORT: &str = env!("CARGO_BIN_EXE_retort");
 
 /// See the module.
 pub struct Root {
-    dir: TempDir,
+    path: PathBuf,
+    _dir: Option<TempDir>,
 }
 
 impl Root {
     /// The folders of OSSEC, with its modes, and these components installed.
     pub fn with(components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
-        let root = Self::bare();
+        Self::bare().install(components, dialect, backend)
+    }
+
+    /// As [`Root::with`], in a folder that is there.
+    pub fn within(path: &Path, components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
+        let root = Self {
+            path: path.to_owned(),
+            _dir: None,
+        };
+        root.folders().install(components, dialect, backend)
+    }
+
+    fn install(self, components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
+        let root = self;
         let from = root.path().join("from");
         std::fs::create_dir(&from).unwrap();
         for (name, bytes) in components {
@@ -40,7 +54,15 @@ impl Root {
     /// The folders alone.
     pub fn bare() -> Self {
         let dir = TempDir::new().unwrap();
-        let root = Self { dir };
+        let root = Self {
+            path: dir.path().to_owned(),
+            _dir: Some(dir),
+        };
+        root.folders()
+    }
+
+    fn folders(self) -> Self {
+        let root = self;
         for folder in ["active-response/bin", "logs", "etc/shared", "bin"] {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
@@ -49,7 +71,7 @@ impl Root {
     }
 
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     pub fn bin(&self, name: &str) -> PathBuf {

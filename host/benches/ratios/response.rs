@@ -10,7 +10,7 @@ use retort::effect::desk::Desk;
 use retort::event::{Dialect, Event};
 use retort::premises::Premises;
 use retort::registry::Registry;
-use retort::respond::{self, Consent};
+use retort::respond::{self, Asked, Consent};
 use retort::root::Root;
 use retort::vessel::compile;
 use retort::vessel::engine::{self, Allocation};
@@ -75,11 +75,14 @@ fn ours(dir: &Path) -> Cost {
         };
         let outcome = runtime.block_on(respond::conduct(
             &context,
-            "firewall-drop",
+            Asked {
+                executable: "firewall-drop",
+                dialect: Dialect::Ossec,
+                origin: String::new(),
+                consent: Consent::Continue,
+            },
             &loaded,
             event,
-            Dialect::Ossec,
-            Consent::Continue,
         ));
         assert!(
             outcome.is_done() && outcome.records.len() == 1,

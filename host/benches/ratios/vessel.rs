@@ -77,6 +77,7 @@ fn ours(bytes: &[u8]) -> Duration {
         dialect: Dialect::Ossec,
         event: event.clone(),
         key: String::new(),
+        origin: String::new(),
         owner: None,
         dry_run: true,
         left: Duration::from_secs(3600),

@@ -46,6 +46,7 @@ struct Listed {
 }
 
 pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
+    premises::installed(root)?;
     let now = Now::read()?;
     let holds = match Journal::open_read_only(&root.journal(), PATIENCE) {
         Ok(journal) => journal.open_holds()?,
@@ -80,6 +81,7 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
 }
 
 pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
+    premises::installed(root)?;
     let past = match Journal::open_read_only(&root.journal(), PATIENCE) {
         Ok(journal) => journal.history(last)?,
         Err(journal::Error::Missing { .. }) => Vec::new(),
@@ -164,7 +166,12 @@ fn timestamp(since_epoch: Duration) -> jiff::Timestamp {
 }
 
 fn broker(root: &Root) -> anyhow::Result<Broker> {
-    let premises = Premises::read(root, None)?;
+    premises::installed(root)?;
+    // Whoever breaks a configuration must not keep a block standing with it.
+    let premises = Premises::read(root, None).unwrap_or_else(|why| {
+        eprintln!("retort: {why:#}; what is held can be let go without it");
+        Premises::bare(root)
+    });
     let retort = premises::this_program()?;
     Ok(Broker::new(premises.world(&retort, Limits::default().wall)))
 }
@@ -182,23 +189,25 @@ pub(super) fn unblock(root: &Root, address: &str, dry_run: bool) -> anyhow::Resu
     });
     let records = match holds {
         _ if dry_run => observed(&holds?),
-        Ok(holds) if holds.is_empty() => remove(&mut broker, address, None)?,
+        Ok(holds) if holds.is_empty() => remove(&mut broker, address)?,
         Ok(holds) => holds
             .iter()
             .map(|hold| broker.release(hold, "retort unblock"))
             .collect(),
         // What the journal can't say the kernel still can.
-        Err(why) => remove(&mut broker, address, Some(&why))?,
+        Err(why) => {
+            let gone = match remove(&mut broker, address)?.as_slice() {
+                [] => "the firewall does not have it",
+                _ => "it is out of the firewall",
+            };
+            anyhow::bail!("{address}: {gone}, but its holds still stand in the journal: {why:#}");
+        }
     };
     records_output(&records, &format!("{address} was not blocked"))
 }
 
 /// Takes an address out of the kernel that no hold is known for.
-fn remove(
-    broker: &mut Broker,
-    address: IpAddr,
-    why: Option<&anyhow::Error>,
-) -> anyhow::Result<Vec<Record>> {
+fn remove(broker: &mut Broker, address: IpAddr) -> anyhow::Result<Vec<Record>> {
     let Ok(backend) = broker.backend(BackendName::Nftables) else {
         return Ok(Vec::new());
     };
@@ -206,11 +215,6 @@ fn remove(
         return Ok(Vec::new());
     }
     backend.remove(&[address])?;
-    if let Some(why) = why {
-        eprintln!(
-            "retort: the journal could not be asked, so its holds still stand there: {why:#}"
-        );
-    }
     let effect = Effect::Unblock {
         network: address::host(address),
     };

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::premises::{self, Premises};
 use crate::registry::Registry;
 use crate::report;
-use crate::respond::{self, Consent};
+use crate::respond::{self, Asked, Consent};
 use crate::root::Root;
 use crate::vessel::compile;
 use crate::vessel::engine::{self, Allocation};
@@ -67,11 +67,14 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
     let dialect = premises.grants.dialect;
     let outcome = runtime.block_on(respond::conduct(
         &context,
-        &arguments.response,
+        Asked {
+            executable: &arguments.response,
+            dialect,
+            origin: String::new(),
+            consent: Consent::Continue,
+        },
         &loaded,
         event,
-        dialect,
-        Consent::Continue,
     ));
     let line = report::Outcome::of(&outcome);
     let mut human = format!(

@@ -53,22 +53,7 @@ pub fn mask(
         let why = format!("the alert comes from {OWN_LOG} itself");
         return Err(Declined { field: None, why });
     }
-    let mut event = Event {
-        action: request.action,
-        srcip: None,
-        user: None,
-        hostname: None,
-        filename: None,
-        alert_id: alert.alert_id(),
-        rule_id: alert.rule_id(),
-        rule_level: alert.rule_level(),
-        rule_groups: alert.rule_groups(),
-        agent_id: alert.agent_id(),
-        agent_name: alert.agent_name(),
-        location,
-        extra_args: request.extra_args.clone(),
-        timeout: request.timeout,
-    };
+    let mut event = unmasked(request);
     let mut keys = Vec::new();
     for field in expect {
         let key = match field {
@@ -92,6 +77,28 @@ pub fn mask(
         keys.push(key);
     }
     Ok(Masked { event, keys })
+}
+
+/// What every response sees, whatever it expects.
+#[must_use]
+pub fn unmasked(request: &Request) -> Event {
+    let alert = &request.alert;
+    Event {
+        action: request.action,
+        srcip: None,
+        user: None,
+        hostname: None,
+        filename: None,
+        alert_id: alert.alert_id(),
+        rule_id: alert.rule_id(),
+        rule_level: alert.rule_level(),
+        rule_groups: alert.rule_groups(),
+        agent_id: alert.agent_id(),
+        agent_name: alert.agent_name(),
+        location: alert.location(),
+        extra_args: request.extra_args.clone(),
+        timeout: request.timeout,
+    }
 }
 
 fn required<T>(field: Field, found: Result<Option<T>, String>) -> Result<T, Declined> {

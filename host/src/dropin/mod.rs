@@ -17,12 +17,14 @@ use std::time::Instant;
 use anyhow::Context as _;
 use cap_std::fs::Dir;
 use jiff::ZonedDateTime;
+use wasmtime::Engine;
 
 use crate::decide::Declined;
 use crate::effect::broker::Broker;
 use crate::effect::desk::Desk;
 use crate::event::Action;
 use crate::journal::Owner;
+use crate::limits::Limits;
 use crate::message::{self, Echo, Lines, Request};
 use crate::premises::{self, Premises};
 use crate::registry::Registry;
@@ -56,6 +58,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             return ExitCode::from(failure);
         }
     };
+    say_when_we_panic(&place, failure);
     let watchdog = Watchdog::start(started, failure, &place);
     let call = Call {
         argv,
@@ -81,6 +84,27 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     }
 }
 
+/// No code of ours panics; should another's, it is said, and it ends as a failure.
+fn say_when_we_panic(place: &Place, failure: u8) {
+    let place = place.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let verdict = format!("failed: retort itself panicked: {panic}");
+        let outcome = Outcome::failed(&place.executable, "", &verdict);
+        if let Ok(mut log) = open_log(&place) {
+            let _ = log.append(&line(&outcome));
+        }
+        std::process::exit(i32::from(failure));
+    }));
+}
+
+/// What a run needs, when everything is as it should be.
+struct Ready {
+    premises: Premises,
+    registry: Registry,
+    engine: Engine,
+    broker: Broker,
+}
+
 struct Call<'a> {
     argv: &'a [OsString],
     place: &'a Place,
@@ -103,7 +127,17 @@ impl Call<'_> {
     }
 
     /// Whether everything that was asked for was done.
-    fn answer(&self, request: &Request, mut lines: Lines<Stdin<'_>>) -> anyhow::Result<bool> {
+    fn answer(&self, request: &Request, lines: Lines<Stdin<'_>>) -> anyhow::Result<bool> {
+        match self.ready(request) {
+            Ok(ready) => self.run(request, lines, ready),
+            // Whoever breaks a file must not keep a block standing with it.
+            Err(why) if request.action == Action::Delete => self.release(request, &why),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// What a run needs.
+    fn ready(&self, request: &Request) -> anyhow::Result<Ready> {
         let premises = Premises::read(&self.place.root, Some(request.dialect))?;
         let wall = premises.grants.response(&self.place.response()).limits.wall;
         self.watchdog.set(wall);
@@ -111,31 +145,65 @@ impl Call<'_> {
         let registry = Registry::open(&self.place.root, &retort)?;
         let engine = engine::engine(Allocation::OnDemand).map_err(anyhow::Error::from)?;
         engine::start_clock(&engine);
-        let desk = Desk::open(Broker::new(premises.world(&retort, wall)))?;
+        Ok(Ready {
+            broker: Broker::new(premises.world(&retort, wall)),
+            premises,
+            registry,
+            engine,
+        })
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        mut lines: Lines<Stdin<'_>>,
+        ready: Ready,
+    ) -> anyhow::Result<bool> {
         let hostname = nix::unistd::gethostname()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let context = respond::Context {
-            grants: &premises.grants,
-            conf: &premises.conf,
-            registry: &registry,
-            desk: &desk,
-            engine: &engine,
-            hostname: &hostname,
-            owner: owner(),
-            dry_run: false,
-            started: self.started,
-        };
+        let consent = |keys: &[String]| self.ask(&mut lines, request, keys);
+        self.at_desk(request, ready.broker, async |desk| {
+            let context = respond::Context {
+                grants: &ready.premises.grants,
+                conf: &ready.premises.conf,
+                registry: &ready.registry,
+                desk,
+                engine: &ready.engine,
+                hostname: &hostname,
+                owner: owner(),
+                dry_run: false,
+                started: self.started,
+            };
+            respond::respond(&context, &self.place.executable, request, consent).await
+        })
+    }
+
+    /// A delete where nothing else can be relied on: journal and firewall are asked.
+    fn release(&self, request: &Request, why: &anyhow::Error) -> anyhow::Result<bool> {
+        let wall = Limits::default().wall;
+        let premises = Premises::bare(&self.place.root);
+        let broker = Broker::new(premises.world(&premises::this_program()?, wall));
+        let left = wall.saturating_sub(self.started.elapsed());
+        let why = format!("{why:#}");
+        let executable = &self.place.executable;
+        self.at_desk(request, broker, async |desk| {
+            Ok(respond::release(desk, executable, request, &why, left).await)
+        })
+    }
+
+    /// Does the work with the broker at its desk, tells how it ended, and sweeps.
+    fn at_desk(
+        &self,
+        request: &Request,
+        broker: Broker,
+        work: impl AsyncFnOnce(&Desk) -> Result<respond::Outcome, NotRun>,
+    ) -> anyhow::Result<bool> {
+        let desk = Desk::open(broker)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let consent = |keys: &[String]| self.ask(&mut lines, request, keys);
-        let answer = runtime.block_on(respond::respond(
-            &context,
-            &self.place.executable,
-            request,
-            consent,
-        ));
+        let answer = runtime.block_on(work(&desk));
         let done = self.tell(request, &answer);
         drop(runtime);
         self.watchdog.done(done);

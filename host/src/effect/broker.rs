@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -20,7 +20,8 @@ use crate::conf::ar;
 use crate::conf::grants::{BackendName, Grants, Mode, Protected, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
-use crate::journal::{self, Invocation, Journal, Lock, Now};
+use crate::event::Action;
+use crate::journal::{self, Debt, Invocation, Journal, Lock, Now, Owed, Slot};
 use crate::root::Root;
 
 /// How long a protect list stays true without being read again. Longer than a
@@ -51,6 +52,7 @@ pub struct World {
 pub struct Broker {
     pub(super) world: World,
     journal: Option<Journal>,
+    owed: Option<Owed>,
     backends: BTreeMap<BackendName, Backend>,
     protect: Option<(Instant, Arc<ProtectList>)>,
     runs: BTreeMap<u64, Open>,
@@ -61,6 +63,8 @@ pub struct Broker {
 struct Open {
     context: Arc<Context>,
     records: Vec<Record>,
+    /// The release that is written down, until it is done.
+    debt: Option<Slot>,
 }
 
 /// What does not change during a run.
@@ -70,8 +74,31 @@ pub(super) struct Context {
     pub(super) grants: Response,
     pub(super) observes: bool,
     pub(super) deadline: Instant,
-    /// The run in the journal; none where the journal does not answer.
-    pub(super) journaled: Option<i64>,
+    /// Its row in the journal, from its first effect on.
+    journaled: OnceLock<i64>,
+}
+
+impl Context {
+    /// How long its next lock may be waited for: what comes after it needs some of
+    /// what is left.
+    pub(super) fn patience(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.checked_div(4).unwrap_or_default().saturating_mul(3)
+    }
+
+    fn invocation(&self) -> Invocation {
+        let run = &self.run;
+        Invocation {
+            response: run.response.clone(),
+            digest: run.digest.clone(),
+            dialect: run.dialect,
+            event: run.event.clone(),
+            key: run.key.clone(),
+            origin: run.origin.clone(),
+            owner: run.owner.clone(),
+            dry_run: self.observes,
+        }
+    }
 }
 
 impl Broker {
@@ -81,6 +108,7 @@ impl Broker {
         Self {
             world,
             journal: None,
+            owed: None,
             backends: BTreeMap::new(),
             protect: None,
             runs: BTreeMap::new(),
@@ -95,7 +123,7 @@ impl Broker {
                 Reply::Records(Vec::new())
             }
             Word::Perform { id, effect } => Reply::Answer(self.perform(id, effect)),
-            Word::Release { id } => Reply::Records(self.of_run(id, Self::release_all)),
+            Word::Release { id } => Reply::Records(self.release_run(id)),
             Word::Renew { id } => Reply::Records(self.of_run(id, Self::renew_all)),
             Word::Finish { id, verdict, used } => Reply::Records(self.finish(id, &verdict, used)),
         }
@@ -104,24 +132,17 @@ impl Broker {
     fn begin(&mut self, id: u64, run: Run) {
         let grants = self.world.grants.response(&run.response);
         let mode = grants.mode.unwrap_or(self.world.grants.mode);
-        let invocation = Invocation {
-            response: run.response.clone(),
-            digest: run.digest.clone(),
-            dialect: run.dialect,
-            event: run.event.clone(),
-            key: run.key.clone(),
-            owner: run.owner.clone(),
-            dry_run: run.dry_run || mode == Mode::Observe,
-        };
-        let journaled = now()
-            .and_then(|now| self.journal()?.begin(&now, &invocation).map_err(trouble))
-            .ok();
         let deadline = Instant::now();
+        let debt = if run.event.action == Action::Delete && !run.dry_run {
+            self.owe(&run)
+        } else {
+            None
+        };
         let context = Context {
             observes: run.dry_run || mode == Mode::Observe,
             deadline: deadline.checked_add(run.left).unwrap_or(deadline),
             grants,
-            journaled,
+            journaled: OnceLock::new(),
             run,
         };
         self.runs.insert(
@@ -129,8 +150,28 @@ impl Broker {
             Open {
                 context: Arc::new(context),
                 records: Vec::new(),
+                debt,
             },
         );
+    }
+
+    /// Writes the release down that a delete asks for. Where even that can't be done,
+    /// the release itself is still tried.
+    fn owe(&mut self, run: &Run) -> Option<Slot> {
+        let debt = Debt::new(&now().ok()?, &run.response, &run.key, &run.origin)?;
+        self.owed().ok()?.note(&debt).ok()
+    }
+
+    /// The run's row in the journal, written when the first effect needs it.
+    pub(super) fn journaled(&mut self, context: &Context, now: &Now) -> Result<i64, Refusal> {
+        if let Some(row) = context.journaled.get() {
+            return Ok(*row);
+        }
+        let row = self
+            .journal()?
+            .begin(now, &context.invocation())
+            .map_err(trouble)?;
+        Ok(*context.journaled.get_or_init(|| row))
     }
 
     fn perform(&mut self, id: u64, effect: Effect) -> Answer {
@@ -141,6 +182,7 @@ impl Broker {
             Effect::Block { network } => self.block(&context, *network),
             Effect::Unblock { network } => self.unblock(&context, *network),
             Effect::IsBlocked { network } => self.is_blocked(&context, *network),
+            Effect::Release => Err(Refusal::denied("a guest releases what it names")),
             Effect::Run { helper } => self.run_helper(&context, helper),
         };
         if let Some(open) = self.runs.get_mut(&id) {
@@ -163,20 +205,37 @@ impl Broker {
         records
     }
 
+    /// Every hold of the run's block goes; then nothing is owed any more.
+    fn release_run(&mut self, id: u64) -> Vec<Record> {
+        let records = self.of_run(id, Self::release_all);
+        let debt = self.runs.get_mut(&id).and_then(|open| open.debt.take());
+        if records.iter().all(|record| record.answer.is_ok()) {
+            debt.map(|slot| self.strike(slot));
+        }
+        records
+    }
+
+    /// Strikes a release out that is done. Where that fails it is done again, and
+    /// finds nothing.
+    pub fn strike(&mut self, slot: Slot) {
+        let struck = self.owed().and_then(|owed| owed.strike(slot));
+        drop(struck);
+    }
+
     fn finish(&mut self, id: u64, verdict: &str, used: serde_json::Value) -> Vec<Record> {
         let Some(open) = self.runs.remove(&id) else {
             return Vec::new();
         };
-        if let Some(run) = open.context.journaled {
-            let told = serde_json::json!({ "used": used, "records": open.records });
-            let finished = now().and_then(|now| {
-                self.journal()?
-                    .finish(&now, run, verdict, &told)
-                    .map_err(trouble)
-            });
-            // The effects are journaled one by one; this is the closing remark.
-            drop(finished);
-        }
+        let told = serde_json::json!({ "used": used, "records": open.records });
+        let finished = self.lock(open.context.patience()).and_then(|_lock| {
+            let now = now()?;
+            let run = self.journaled(&open.context, &now)?;
+            self.journal()?
+                .finish(&now, run, verdict, &told)
+                .map_err(trouble)
+        });
+        // The effects are journaled one by one; this is the closing remark.
+        drop(finished);
         open.records
     }
 
@@ -216,13 +275,19 @@ impl Broker {
         if context.observes {
             return Ok(Done::Observed);
         }
-        let run = context.journaled.ok_or_else(|| {
-            Refusal::unavailable("the journal does not answer; a helper is not started without it")
+        let started = self.lock(context.patience()).and_then(|_lock| {
+            let now = now()?;
+            let run = self.journaled(context, &now)?;
+            self.journal()?
+                .helper_intent(&now, run, name, &argv)
+                .map_err(trouble)
+        });
+        let started = started.map_err(|why| {
+            Refusal::unavailable(format!(
+                "a helper is not started without the journal: {}",
+                why.reason
+            ))
         })?;
-        let started = self
-            .journal()?
-            .helper_intent(&now()?, run, name, &argv)
-            .map_err(trouble)?;
         let answer = if granted.detached {
             helper::detach(granted, &argv, &self.world.retort)
         } else {
@@ -234,9 +299,14 @@ impl Broker {
             Ok(_) => "started".to_owned(),
             Err(refusal) => refusal.reason.clone(),
         };
-        self.journal()?
-            .helper_done(started, &outcome)
-            .map_err(trouble)?;
+        let noted = self.lock(context.patience()).and_then(|_lock| {
+            self.journal()?
+                .helper_done(started, &outcome)
+                .map_err(trouble)
+        });
+        // It has run, whether that could be noted or not; without it the history says
+        // that it was cut off.
+        drop(noted);
         answer
     }
 
@@ -334,6 +404,7 @@ impl Broker {
     /// When the journal does not take it.
     pub fn remember(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> Result<(), Refusal> {
         self.protect = None;
+        let _lock = self.lock(self.world.budget)?;
         self.journal()?
             .remember_name(&now()?, name, addresses)
             .map_err(trouble)
@@ -354,9 +425,23 @@ impl Broker {
             .ok_or_else(|| Refusal::unavailable("the journal is closed"))
     }
 
-    /// The lock that makes journal and kernel change together.
-    pub(super) fn lock(&self) -> Result<Lock, Refusal> {
-        journal::lock(&self.world.root.lock(), self.world.budget).map_err(trouble)
+    /// The releases that are written down.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn owed(&mut self) -> std::io::Result<&mut Owed> {
+        if self.owed.is_none() {
+            self.owed = Some(Owed::open(&self.world.root.owed())?);
+        }
+        self.owed
+            .as_mut()
+            .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+
+    /// The lock that makes journal and kernel change together: whoever writes one of
+    /// them has it.
+    pub(super) fn lock(&self, patience: Duration) -> Result<Lock, Refusal> {
+        journal::lock(&self.world.root.lock(), patience).map_err(trouble)
     }
 
     pub(super) fn backend_of(&self, grants: &Response) -> BackendName {

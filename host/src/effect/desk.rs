@@ -32,6 +32,8 @@ pub struct Run {
     pub event: Event,
     /// With the response's name: what `add` and `delete` of one block share.
     pub key: String,
+    /// What they share whatever is expected; empty where no execd asks.
+    pub origin: String,
     /// The execd that will send the delete, where one does.
     pub owner: Option<Owner>,
     /// Change nothing, say what would have been.

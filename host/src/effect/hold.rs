@@ -60,11 +60,9 @@ impl Broker {
         address: IpAddr,
         name: BackendName,
     ) -> Result<Intended, Refusal> {
-        let run = context
-            .journaled
-            .ok_or_else(|| Refusal::unavailable("the journal did not answer when the run began"))?;
-        let lock = self.lock()?;
+        let lock = self.lock(context.patience())?;
         let now = now()?;
+        let run = self.journaled(context, &now)?;
         let (mut lasts, orphan_lasts) = self.lasts(context);
         let global = self.world.grants.firewall.per_minute;
         let own = context
@@ -112,17 +110,15 @@ impl Broker {
     fn lasts(&self, context: &Context) -> (Duration, Option<Duration>) {
         let longest = self.world.grants.firewall.longest;
         if context.run.owner.is_some() {
-            let orphan = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
-                Longest::After(timeout) => timeout.min(longest),
-                Longest::NotNamed | Longest::Forever => longest,
+            let named = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
+                Longest::After(timeout) => Some(timeout),
+                Longest::NotNamed | Longest::Forever => None,
             };
-            return (longest, Some(orphan));
+            // Wazuh 5 has no ar.conf: its message says it.
+            let orphan = asked(context).or(named);
+            return (longest, Some(orphan.map_or(longest, |o| o.min(longest))));
         }
-        let asked = context.run.event.timeout.filter(|seconds| *seconds > 0);
-        (
-            asked.map_or(longest, |s| Duration::from_secs(s.into()).min(longest)),
-            None,
-        )
+        (asked(context).map_or(longest, |a| a.min(longest)), None)
     }
 
     fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
@@ -155,6 +151,16 @@ impl Broker {
 
     /// Makes the kernel's element what the journal's holds say, and reads it back.
     fn set(&mut self, address: IpAddr, name: BackendName) -> Result<Option<Duration>, Refusal> {
+        self.set_without(address, name, None)
+    }
+
+    /// As [`Broker::set`], but as if that hold were gone already.
+    fn set_without(
+        &mut self,
+        address: IpAddr,
+        name: BackendName,
+        gone: Option<i64>,
+    ) -> Result<Option<Duration>, Refusal> {
         let now = now()?;
         let holds = self
             .journal()?
@@ -162,7 +168,7 @@ impl Broker {
             .map_err(trouble)?;
         let left = holds
             .iter()
-            .filter(|hold| hold.state != State::Releasing)
+            .filter(|hold| hold.state != State::Releasing && Some(hold.id) != gone)
             .map(|hold| hold.left(&now))
             .max()
             .unwrap_or_default();
@@ -228,10 +234,11 @@ impl Broker {
 
     pub(super) fn unblock(&mut self, context: &Context, asked: IpNet) -> Answer {
         let network = check::release(asked, context.grants.firewall.as_ref())?;
-        if context.observes {
+        // An observer takes nothing new, but what was taken before it became one goes.
+        if context.run.dry_run {
             return Ok(Done::Observed);
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock(context.patience())?;
         let name = self.backend_of(&context.grants);
         let (response, key) = (&context.run.response, &context.run.key);
         let hold = self
@@ -249,21 +256,59 @@ impl Broker {
 
     /// The host's own release: every hold of the run's response and key.
     pub(super) fn release_all(&mut self, context: &Context) -> Vec<Record> {
-        if context.observes {
+        if context.run.dry_run {
             return Vec::new();
         }
+        let run = &context.run;
         let holds = self.journal().and_then(|journal| {
             journal
-                .holds_of(&context.run.response, &context.run.key)
+                .holds_of(&run.response, &run.key, &run.origin)
                 .map_err(trouble)
         });
         match holds {
+            Ok(holds) if holds.is_empty() => self.release_unjournaled(context),
             Ok(holds) => holds
                 .iter()
-                .map(|hold| self.release(hold, "the host, on delete"))
+                .map(|hold| {
+                    self.release_within(hold, "the host, on delete", context.patience(), |_| true)
+                })
                 .collect(),
-            Err(refusal) => lost(context, refusal),
+            Err(refusal) => vec![lost(refusal)],
         }
+    }
+
+    /// What was blocked while the journal did not answer is in the kernel alone.
+    fn release_unjournaled(&mut self, context: &Context) -> Vec<Record> {
+        let Some(address) = context.run.event.srcip else {
+            return Vec::new();
+        };
+        let name = self.backend_of(&context.grants);
+        if context.grants.firewall.is_none() || name == BackendName::Record {
+            return Vec::new();
+        }
+        let removed = self.lock(context.patience()).and_then(|_lock| {
+            let holds = self
+                .journal()?
+                .holds_on(address, &name.to_string())
+                .map_err(trouble)?;
+            let backend = self.backend(name)?;
+            if !holds.is_empty() || backend.look(address).map_err(kernel)?.is_none() {
+                return Ok(false);
+            }
+            backend.remove(&[address]).map_err(kernel)?;
+            Ok(true)
+        });
+        let answer = match removed {
+            Ok(false) => return Vec::new(),
+            Ok(true) => Ok(Done::Unblocked { holds: 1 }),
+            Err(refusal) => Err(refusal),
+        };
+        vec![Record {
+            effect: Effect::Unblock {
+                network: address::host(address),
+            },
+            answer,
+        }]
     }
 
     /// The same block was asked for again: its deadlines start anew.
@@ -272,7 +317,7 @@ impl Broker {
             return Vec::new();
         }
         let (lasts, _) = self.lasts(context);
-        let renewed = self.lock().and_then(|lock| {
+        let renewed = self.lock(context.patience()).and_then(|lock| {
             let now = now()?;
             let (response, key) = (&context.run.response, &context.run.key);
             let holds = self
@@ -283,7 +328,7 @@ impl Broker {
         });
         let (_lock, holds) = match renewed {
             Ok(renewed) => renewed,
-            Err(refusal) => return lost(context, refusal),
+            Err(refusal) => return vec![lost(refusal)],
         };
         holds
             .iter()
@@ -307,10 +352,30 @@ impl Broker {
 
     /// Gives up one hold, whoever took it; the record says what became of it.
     pub fn release(&mut self, hold: &Hold, who: &str) -> Record {
-        let answer = self
-            .lock()
-            .and_then(|_lock| self.give_up(hold, backend_named(&hold.backend)?, who))
-            .map(|()| Done::Unblocked { holds: 1 });
+        self.release_within(hold, who, self.world.budget, |_| true)
+    }
+
+    /// As [`Broker::release`], where it has to go still: between the question and the
+    /// lock another process may have renewed it, or given it up.
+    pub fn release_if(&mut self, hold: &Hold, who: &str, still: impl Fn(&Hold) -> bool) -> Record {
+        self.release_within(hold, who, self.world.budget, still)
+    }
+
+    fn release_within(
+        &mut self,
+        hold: &Hold,
+        who: &str,
+        patience: Duration,
+        still: impl Fn(&Hold) -> bool,
+    ) -> Record {
+        let answer = self.lock(patience).and_then(|_lock| {
+            let open = self.journal()?.open_hold(hold.id).map_err(trouble)?;
+            if !open.as_ref().is_some_and(still) {
+                return Ok(Done::Unblocked { holds: 0 });
+            }
+            self.give_up(hold, backend_named(&hold.backend)?, who)?;
+            Ok(Done::Unblocked { holds: 1 })
+        });
         Record {
             effect: Effect::Unblock {
                 network: address::host(hold.address),
@@ -325,7 +390,7 @@ impl Broker {
     /// # Errors
     /// When journal or firewall do not answer.
     pub fn confirm(&mut self, hold: &Hold) -> Result<bool, Refusal> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(self.world.budget)?;
         let backend = self.backend(backend_named(&hold.backend)?)?;
         let Some(seen) = backend.look(hold.address).map_err(kernel)? else {
             return Ok(false);
@@ -338,7 +403,15 @@ impl Broker {
 
     fn give_up(&mut self, hold: &Hold, name: BackendName, who: &str) -> Result<(), Refusal> {
         let now = now()?;
-        self.journal()?.releasing(hold.id).map_err(trouble)?;
+        if let Err(why) = self.journal()?.releasing(hold.id).map_err(trouble) {
+            // A full disk is no reason to keep an address in; what else holds it can
+            // still be read.
+            self.set_without(hold.address, name, Some(hold.id))?;
+            return Err(Refusal::unavailable(format!(
+                "{} is let go, but the journal could not note it: {}",
+                hold.address, why.reason
+            )));
+        }
         self.set(hold.address, name)?;
         self.journal()?
             .released(&now, hold.id, who)
@@ -354,14 +427,16 @@ fn backend_named(name: &str) -> Result<BackendName, Refusal> {
         .ok_or_else(|| Refusal::unavailable(format!("this version has no backend `{name}`")))
 }
 
+/// What the event itself says of its time.
+fn asked(context: &Context) -> Option<Duration> {
+    let seconds = context.run.event.timeout.filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
 /// A release or renewal that could not even look up what it is about.
-fn lost(context: &Context, refusal: Refusal) -> Vec<Record> {
-    let network = context.run.event.srcip.map(address::host);
-    network
-        .map(|network| Record {
-            effect: Effect::Unblock { network },
-            answer: Err(refusal),
-        })
-        .into_iter()
-        .collect()
+fn lost(refusal: Refusal) -> Record {
+    Record {
+        effect: Effect::Release,
+        answer: Err(refusal),
+    }
 }

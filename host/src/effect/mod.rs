@@ -40,6 +40,8 @@ pub enum Effect {
         /// As for `Block`.
         network: IpNet,
     },
+    /// Give up every hold of the run's block: the host's own, no guest asks for it.
+    Release,
     /// Start a helper of the grants.
     Run {
         /// Its name there.

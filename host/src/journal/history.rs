@@ -78,8 +78,8 @@ impl Journal {
         self.relaxed(|journal| {
             journal.write(|t| {
                 t.prepare_cached(
-                    "INSERT INTO run (response, digest, dialect, event, key, owner, dry, began)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    "INSERT INTO run (response, digest, dialect, event, key, origin, owner, dry, began)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     invocation.response,
@@ -87,6 +87,7 @@ impl Journal {
                     dialect,
                     event,
                     invocation.key,
+                    invocation.origin,
                     owner,
                     invocation.dry_run,
                     now.wall.as_secs_f64()

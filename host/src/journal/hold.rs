@@ -59,6 +59,8 @@ pub struct Hold {
     pub orphan_lasts: Option<Duration>,
     /// The execd that will send the delete.
     pub owner: Option<Owner>,
+    /// What add and delete have in common whatever is expected.
+    pub origin: String,
     /// The masked event.
     pub event: Event,
     #[serde(skip)]
@@ -91,20 +93,34 @@ impl Hold {
         }
     }
 
+    /// Whether its deadline began to run before that moment.
+    #[must_use]
+    pub fn began_before(&self, boot_id: &str, boot: Duration, wall: Duration) -> bool {
+        if boot_id == self.boot_id {
+            self.since_boot <= boot
+        } else {
+            self.since <= wall
+        }
+    }
+
     fn rest(&self, now: &Now, lasts: Duration) -> Duration {
         lasts.saturating_sub(self.age(now))
     }
 }
 
 impl Journal {
-    /// The open holds of a block.
+    /// The open holds of a block, and those of the same alert, which had another key
+    /// if something else was expected then.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn holds_of(&self, response: &str, key: &str) -> Result<Vec<Hold>, Error> {
+    pub fn holds_of(&self, response: &str, key: &str, origin: &str) -> Result<Vec<Hold>, Error> {
         self.holds(
-            "hold.response = ?1 AND hold.key = ?2",
-            params![response, key],
+            "hold.id IN (
+                SELECT id FROM hold WHERE closed IS NULL AND response = ?1 AND key = ?2
+                UNION SELECT h.id FROM run r JOIN hold h ON h.run = r.id
+                WHERE r.origin = ?3 AND r.origin <> '' AND h.closed IS NULL)",
+            params![response, key, origin],
         )
     }
 
@@ -124,6 +140,14 @@ impl Journal {
             params![response, key, address.to_string(), backend],
         )?;
         Ok(holds.into_iter().next())
+    }
+
+    /// The hold of that number, if it is open still.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_hold(&self, id: i64) -> Result<Option<Hold>, Error> {
+        Ok(self.holds("hold.id = ?1", params![id])?.into_iter().next())
     }
 
     /// The open holds on an address, whoever has them.
@@ -167,7 +191,7 @@ impl Journal {
     fn holds(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Hold>, Error> {
         let sql = format!(
             "SELECT hold.*, run.digest AS digest, run.dialect AS dialect, run.owner AS owner,
-             run.event AS event FROM hold JOIN run ON run.id = hold.run
+             run.origin AS origin, run.event AS event FROM hold JOIN run ON run.id = hold.run
              WHERE hold.closed IS NULL AND {which} ORDER BY hold.id"
         );
         let read = || {
@@ -212,7 +236,7 @@ impl Journal {
         key: &str,
         lasts: Duration,
     ) -> Result<Vec<Hold>, Error> {
-        let holds = self.holds_of(response, key)?;
+        let holds = self.holds_of(response, key, "")?;
         self.write(|t| {
             for hold in &holds {
                 restart(t, now, hold.id, None, lasts, hold.orphan_lasts)?;
@@ -223,7 +247,7 @@ impl Journal {
             }
             Ok(())
         })?;
-        self.holds_of(response, key)
+        self.holds_of(response, key, "")
     }
 }
 
@@ -256,6 +280,7 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         owner: row
             .get::<_, Option<String>>("owner")?
             .and_then(|text| serde_json::from_str(&text).ok()),
+        origin: row.get("origin")?,
         event: unjson(row, "event")?,
         boot_id: row.get("boot_id")?,
         since_boot: seconds(row.get("began_boot")?),

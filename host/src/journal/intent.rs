@@ -80,7 +80,8 @@ impl Journal {
     pub fn done(&mut self, hold: i64, expires_in: Option<Duration>) -> Result<(), Error> {
         self.write(|t| {
             t.prepare_cached(
-                "UPDATE hold SET state = 'done', before = NULL, expires_in = ?2 WHERE id = ?1",
+                "UPDATE hold SET state = 'done', before = NULL, expires_in = ?2
+                 WHERE id = ?1 AND closed IS NULL",
             )?
             .execute(params![hold, expires_in.map(|d| d.as_secs_f64())])
             .map(drop)

@@ -3,15 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use super::{Error, io_error};
-
-/// How often a taken lock is tried again: its holders keep it for a commit or two.
-const TRY_EVERY: Duration = Duration::from_micros(500);
 
 /// Held until it is dropped, or its process ends.
 #[derive(Debug)]
@@ -19,13 +17,13 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
-/// Takes the lock at `path`, waiting at most `budget`.
+/// Takes the lock at `path`, waiting at most `budget`, and in the order of those who
+/// wait: a burst of responses must not starve one of them.
 ///
 /// # Errors
 /// [`Error::Busy`] when the budget is spent.
 pub fn lock(path: &Path, budget: Duration) -> Result<Lock, Error> {
-    let started = Instant::now();
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
@@ -33,20 +31,37 @@ pub fn lock(path: &Path, budget: Duration) -> Result<Lock, Error> {
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
         .map_err(|e| io_error(path, &e))?;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(Lock { _file: locked }),
-            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if started.elapsed() < budget => {
-                file = again;
-                std::thread::sleep(TRY_EVERY);
-            }
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                return Err(Error::Busy {
-                    path: path.to_owned(),
-                    budget,
-                });
-            }
-            Err((_, errno)) => return Err(io_error(path, &std::io::Error::from(errno))),
-        }
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => Ok(Lock { _file: locked }),
+        Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => queue(file, path, budget),
+        Err((_, errno)) => Err(io_error(path, &errno.into())),
+    }
+}
+
+/// The kernel keeps the order of those who wait for it, but knows no time limit: the
+/// wait is on a thread of its own. One that comes too late is given back at once.
+fn queue(file: File, path: &Path, budget: Duration) -> Result<Lock, Error> {
+    let (to, granted) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("lock".into())
+        .spawn(move || {
+            let mut file = file;
+            let answer = loop {
+                match Flock::lock(file, FlockArg::LockExclusive) {
+                    Ok(locked) => break Ok(locked),
+                    Err((again, Errno::EINTR)) => file = again,
+                    Err((_, errno)) => break Err(errno),
+                }
+            };
+            let _ = to.send(answer);
+        })
+        .map_err(|e| io_error(path, &e))?;
+    match granted.recv_timeout(budget) {
+        Ok(Ok(locked)) => Ok(Lock { _file: locked }),
+        Ok(Err(errno)) => Err(io_error(path, &errno.into())),
+        Err(_) => Err(Error::Busy {
+            path: path.to_owned(),
+            budget,
+        }),
     }
 }

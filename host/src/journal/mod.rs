@@ -10,6 +10,7 @@ mod hold;
 mod intent;
 mod lock;
 mod now;
+mod owed;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use hold::{Hold, State};
 pub use intent::{Intended, Intent};
 pub use lock::{Lock, lock};
 pub use now::{Now, Owner};
+pub use owed::{Debt, Owed, Slot};
 
 use crate::event::{Dialect, Event};
 
@@ -40,6 +42,8 @@ pub struct Invocation {
     pub event: Event,
     /// With the response's name: what `add` and `delete` of one block share.
     pub key: String,
+    /// What they share whatever is expected: [`crate::message::Request::origin`].
+    pub origin: String,
     /// The execd that will send the delete.
     pub owner: Option<Owner>,
     /// Nothing was changed.
@@ -64,7 +68,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Not to be written.
-    #[error("{}: it can't be written ({what}); mount the file system read-write and give the folder back to root", path.display())]
+    #[error("{}: {what}; run it as root, on a file system that is mounted read-write", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
@@ -132,11 +136,14 @@ impl Journal {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn open_read_only(path: &Path, busy: Duration) -> Result<Self, Error> {
-        plain(path)?;
-        if !path.exists() {
-            return Err(Error::Missing {
-                path: path.to_owned(),
-            });
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => plain(path)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Missing {
+                    path: path.to_owned(),
+                });
+            }
+            Err(e) => return Err(io_error(path, &e)),
         }
         let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         schema::known(&journal)?;

@@ -11,7 +11,7 @@ const TABLES: &str = "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     response TEXT NOT NULL, digest TEXT NOT NULL, dialect TEXT NOT NULL,
-    event TEXT NOT NULL, key TEXT NOT NULL, owner TEXT,
+    event TEXT NOT NULL, key TEXT NOT NULL, origin TEXT NOT NULL, owner TEXT,
     dry INTEGER NOT NULL, began REAL NOT NULL,
     verdict TEXT, told TEXT, ended REAL
 ) STRICT;
@@ -35,6 +35,7 @@ CREATE INDEX hold_orphan ON hold (orphan_boot) WHERE closed IS NULL AND orphan_b
 CREATE INDEX hold_between ON hold (state) WHERE closed IS NULL AND state <> 'done';
 CREATE INDEX hold_boot ON hold (boot_id) WHERE closed IS NULL;
 CREATE INDEX hold_run ON hold (run);
+CREATE INDEX run_origin ON run (origin) WHERE origin <> '';
 CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
 CREATE INDEX intent_at ON intent (at);
 CREATE TABLE helper (

@@ -34,6 +34,7 @@ fn invocation(response: &str, key: &str) -> Invocation {
         dialect: Dialect::Ossec,
         event: serde_json::from_str(r#"{"action": "add"}"#).unwrap(),
         key: key.into(),
+        origin: String::new(),
         owner: None,
         dry_run: false,
     }
@@ -159,10 +160,13 @@ fn two_responses_hold_one_address_each_for_itself() {
         rest.iter().map(|hold| hold.id).collect::<Vec<_>>(),
         [one.hold]
     );
-    assert_eq!(desk.journal.holds_of("one", "192.0.2.1").unwrap().len(), 1);
+    assert_eq!(
+        desk.journal.holds_of("one", "192.0.2.1", "").unwrap().len(),
+        1
+    );
     assert!(
         desk.journal
-            .holds_of("one", "192.0.2.2")
+            .holds_of("one", "192.0.2.2", "")
             .unwrap()
             .is_empty()
     );

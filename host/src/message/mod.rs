@@ -9,6 +9,8 @@ mod tests;
 pub mod wazuh4;
 pub mod wazuh5;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::alert::Alert;
 use crate::event::{Action, Dialect};
 use json::{Ambiguous, Json};
@@ -39,6 +41,34 @@ pub enum Echo {
     Arguments(Vec<String>),
     /// The message.
     Message(Json),
+}
+
+impl Request {
+    /// The digest of what add and delete of one block have in common, byte for byte,
+    /// whatever was expected of the alert: execd sends the first message again with
+    /// another command.
+    #[must_use]
+    pub fn origin(&self, executable: &str) -> String {
+        let mut hasher = Sha256::new();
+        let mut part = |text: &str| {
+            hasher.update(text);
+            hasher.update([0]);
+        };
+        part(executable);
+        match &self.echo {
+            Echo::Arguments(words) => words.iter().skip(1).for_each(|word| part(word)),
+            Echo::Message(Json::Object(members)) => {
+                for (name, value) in members {
+                    if !name.eq_ignore_ascii_case("command") {
+                        part(name);
+                        part(&serde_json::to_string(value).unwrap_or_default());
+                    }
+                }
+            }
+            Echo::Message(_) => {}
+        }
+        hex::encode(hasher.finalize())
+    }
 }
 
 /// What an execd answers to the keys.

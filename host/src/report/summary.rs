@@ -74,6 +74,7 @@ pub fn effect(record: &Record) -> String {
         Effect::Block { network } => format!("block {network}"),
         Effect::Unblock { network } => format!("unblock {network}"),
         Effect::IsBlocked { network } => format!("is-blocked {network}"),
+        Effect::Release => "release".to_owned(),
         Effect::Run { helper } => format!("run {helper}"),
     };
     let came = match &record.answer {

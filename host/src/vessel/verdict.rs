@@ -51,6 +51,11 @@ pub enum Verdict {
         /// The trap in wasmtime's words.
         what: String,
     },
+    /// The guest was not started.
+    NotRun {
+        /// Why.
+        what: String,
+    },
     /// The host itself could not run the guest.
     Host {
         /// Why.
@@ -77,6 +82,7 @@ impl Verdict {
             Self::Handles => "handles",
             Self::Exit { .. } => "exit",
             Self::Trapped { .. } => "trapped",
+            Self::NotRun { .. } => "not-run",
             Self::Host { .. } => "host",
         }
     }
@@ -94,6 +100,7 @@ impl fmt::Display for Verdict {
             Self::Error { kind, reason } => write!(f, "error ({kind}: {reason})"),
             Self::Exit { status } => write!(f, "exit ({status})"),
             Self::Trapped { what } => write!(f, "trapped ({what})"),
+            Self::NotRun { what } => write!(f, "not run ({what})"),
             Self::Host { what } => write!(f, "host ({what})"),
             plain => f.write_str(plain.name()),
         }

@@ -1,0 +1,178 @@
+//! Releases that are owed: written down before anything is done about a delete,
+//! struck out when all of it is. What is left behind by a process that was ended, a
+//! lock that never came or a disk that was full is done by the next run or sweep.
+//!
+//! A file of fixed slots whose blocks are allocated beforehand: writing one needs no
+//! room on the disk and neither the journal nor its lock, which are what may be
+//! missing just then.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, OFlag, fallocate};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Hold, Now, Owner};
+
+/// One release, as JSON, padded with zeros: two digests, a process and two clocks.
+const SLOT: usize = 512;
+
+/// Deletes that may be in progress or left behind at one time. An execd sends its
+/// deletes one after another, or all that it has when it stops.
+const SLOTS: usize = 1024;
+
+/// How long another writer may keep the file: it writes one slot.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A release that somebody began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debt {
+    /// Of which block: see [`claim`].
+    claim: String,
+    /// Of which alert, whatever was expected of it then.
+    origin: String,
+    /// Who began it.
+    by: Owner,
+    /// When, by the clock of that boot.
+    boot: Duration,
+    /// When, since the epoch.
+    wall: Duration,
+}
+
+/// Where a debt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// The file, open.
+#[derive(Debug)]
+pub struct Owed {
+    file: File,
+}
+
+impl Debt {
+    /// This process's own, for a block and the alert it began with.
+    #[must_use]
+    pub fn new(now: &Now, response: &str, key: &str, origin: &str) -> Option<Self> {
+        Some(Self {
+            claim: claim(response, key),
+            origin: origin.to_owned(),
+            by: Owner::of(i32::try_from(std::process::id()).ok()?)?,
+            boot: now.boot,
+            wall: now.wall,
+        })
+    }
+
+    /// Whether the hold is one that had to go: it is of that block, and began before.
+    #[must_use]
+    pub fn is_for(&self, hold: &Hold) -> bool {
+        let same = claim(&hold.response, &hold.key) == self.claim
+            || (!self.origin.is_empty() && hold.origin == self.origin);
+        same && hold.began_before(&self.by.boot_id, self.boot, self.wall)
+    }
+}
+
+/// A block's name, of one length whatever its key is.
+fn claim(response: &str, key: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(response);
+    hasher.update([0]);
+    hasher.update(key);
+    hex::encode(hasher.finalize())
+}
+
+impl Owed {
+    /// Opens the file at `path`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// The system's. A link is not followed.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+            .open(path)?;
+        let size = SLOT.saturating_mul(SLOTS);
+        if file.metadata()?.len() < size as u64 {
+            let size = i64::try_from(size).map_err(io::Error::other)?;
+            fallocate(file.as_fd(), FallocateFlags::empty(), 0, size)?;
+        }
+        Ok(Self { file })
+    }
+
+    /// Writes a debt down.
+    ///
+    /// # Errors
+    /// The system's, and `StorageFull` when every slot is taken.
+    pub fn note(&self, debt: &Debt) -> io::Result<Slot> {
+        let mut text = serde_json::to_vec(debt)?;
+        if text.len() > SLOT {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        text.resize(SLOT, 0);
+        let _alone = self.alone()?;
+        let slots = self.read()?;
+        let free = slots
+            .chunks(SLOT)
+            .position(|slot| slot.first().is_none_or(|byte| *byte == 0))
+            .ok_or(io::ErrorKind::StorageFull)?;
+        self.file.write_all_at(&text, offset(free))?;
+        Ok(Slot(free))
+    }
+
+    /// Strikes one out: it is done.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn strike(&self, slot: Slot) -> io::Result<()> {
+        self.file.write_all_at(&[0; SLOT], offset(slot.0))
+    }
+
+    /// The debts of processes that are gone; with `mine`, this one's too.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn left_behind(&self) -> io::Result<Vec<(Slot, Debt)>> {
+        let slots = self.read()?;
+        let debts = slots.chunks(SLOT).enumerate().filter_map(|(at, slot)| {
+            let text = slot.split(|byte| *byte == 0).next()?;
+            // One that can't be read was cut off while it was written: before anything
+            // was done.
+            let debt: Debt = serde_json::from_slice(text).ok()?;
+            (!debt.by.alive()).then_some((Slot(at), debt))
+        });
+        Ok(debts.collect())
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut slots = vec![0; SLOT.saturating_mul(SLOTS)];
+        self.file.read_exact_at(&mut slots, 0)?;
+        Ok(slots)
+    }
+
+    fn alone(&self) -> io::Result<Flock<File>> {
+        let mut file = self.file.try_clone()?;
+        let started = std::time::Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(locked),
+                Err((again, nix::errno::Errno::EWOULDBLOCK)) if started.elapsed() < PATIENCE => {
+                    file = again;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+fn offset(slot: usize) -> u64 {
+    u64::try_from(slot.saturating_mul(SLOT)).unwrap_or(u64::MAX)
+}

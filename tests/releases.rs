@@ -1,0 +1,377 @@
+//! A delete lets go whatever stands in its way: a component that is gone, broken or
+//! no longer granted, a configuration that can't be read, a lock, a full disk, an end
+//! in the middle. What can't be done at once is owed, and done later.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::execd::{self, Execd};
+use support::guests;
+use support::root::{RETORT, Root};
+
+const ATTACKER: &str = "203.0.113.7";
+
+fn installation(dialect: &str) -> Root {
+    Root::with(
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        dialect,
+        "record",
+    )
+}
+
+/// An OSSEC call.
+fn ossec(root: &Root, action: &str, address: &str) -> i32 {
+    let status = Command::new(root.bin("firewall-drop"))
+        .args([
+            action,
+            "-",
+            address,
+            "1795489577.1",
+            "5712",
+            "/var/log/auth.log",
+            "-",
+        ])
+        .status()
+        .unwrap();
+    status.code().unwrap()
+}
+
+/// What somebody may do to an installation between add and delete.
+type Harm = (&'static str, fn(&Root));
+
+#[test]
+fn nothing_that_breaks_meanwhile_keeps_a_block_standing() {
+    let harms: [Harm; 12] = [
+        ("the component is gone", |root| {
+            std::fs::remove_file(root.bin("firewall-drop.wasm")).unwrap();
+        }),
+        ("the component is junk", |root| {
+            std::fs::write(root.bin("firewall-drop.wasm"), "junk").unwrap();
+        }),
+        ("others can write the component", |root| {
+            mode(&root.bin("firewall-drop.wasm"), 0o666);
+        }),
+        ("others can write the folder", |root| {
+            mode(&root.path().join("active-response/bin"), 0o777);
+        }),
+        ("its grant is gone", |root| {
+            root.grant("[firewall]\nbackend = \"record\"\n[response.firewall-drop]\nexpect = [\"srcip\"]\n");
+        }),
+        ("it expects nothing any more", |root| {
+            root.grant("[firewall]\nbackend = \"record\"\n[response.firewall-drop]\nexpect = []\nfirewall = {}\n");
+        }),
+        ("it expects something else", |root| {
+            root.ossec_conf("<command><name>x</name><executable>firewall-drop</executable><expect>filename</expect></command>");
+        }),
+        ("the mode is observe", |root| {
+            let path = root.path().join("retort/retort.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, format!("mode = \"observe\"\n{text}")).unwrap();
+        }),
+        ("the grants can't be read", |root| root.grant("modus = 1\n")),
+        ("ossec.conf can't be read", |root| {
+            std::fs::write(
+                root.path().join("etc/ossec.conf"),
+                "<ossec_config><active-response>",
+            )
+            .unwrap();
+        }),
+        ("ar.conf is a pipe", |root| {
+            let path = root.path().join("etc/shared/ar.conf");
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+        ("ar.conf is enormous", |root| {
+            root.ar_conf(&"x".repeat(2 << 20))
+        }),
+    ];
+    for (harm, work) in harms {
+        for by_sweep in [false, true] {
+            let root = installation("ossec");
+            assert_eq!(ossec(&root, "add", ATTACKER), 0, "{}", root.log());
+            assert_eq!(root.blocked(), [ATTACKER]);
+            work(&root);
+            if by_sweep {
+                let output = root.retort(&["unblock", ATTACKER]);
+                assert!(output.status.success(), "{harm}: {output:?}");
+            } else {
+                ossec(&root, "delete", ATTACKER);
+            }
+            assert!(root.blocked().is_empty(), "{harm}: {}", root.log());
+        }
+    }
+}
+
+#[test]
+fn a_wazuh_delete_releases_by_its_alert_alone_too() {
+    for event in [execd::alert as fn(&str) -> serde_json::Value, execd::event] {
+        let root = installation("wazuh4");
+        let mut execd = Execd::start(root.path());
+        let told = execd.wazuh("firewall-drop", &event(ATTACKER), &json!({"timeout": 600}));
+        assert_eq!(told["status"], 0, "{}", root.log());
+        let other = execd.wazuh("firewall-drop", &event("203.0.113.8"), &json!({}));
+        assert_eq!(other["status"], 0, "{}", root.log());
+        std::fs::remove_file(root.bin("firewall-drop.wasm")).unwrap();
+        execd.terminate();
+        assert_eq!(root.blocked(), ["203.0.113.8"], "{}", root.log());
+        let last = root.outcomes().pop().unwrap();
+        assert!(
+            last.contains("not run") && last.contains("unblock 203.0.113.7/32: done"),
+            "{last}"
+        );
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Keeps the lock or the journal until it is dropped.
+struct Keeper(Child);
+
+impl Keeper {
+    fn of(root: &Root, script: &str) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(root.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const LOCK: &str = "import sys, fcntl; f = open(sys.argv[1] + '/retort/lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()";
+const JOURNAL: &str = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1] + '/retort/journal.db', isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()";
+
+#[test]
+fn a_delete_that_can_t_be_done_is_owed_and_done_by_the_next_run() {
+    for script in [LOCK, JOURNAL] {
+        for by_sweep in [false, true] {
+            let root = installation("ossec");
+            root.wall("1 s");
+            assert_eq!(ossec(&root, "add", ATTACKER), 0);
+            assert_eq!(ossec(&root, "add", "203.0.113.8"), 0);
+            let keeper = Keeper::of(&root, script);
+            let started = Instant::now();
+            assert_eq!(ossec(&root, "delete", ATTACKER), 1, "{}", root.log());
+            assert!(started.elapsed() < Duration::from_millis(1500));
+            drop(keeper);
+            assert_eq!(root.blocked().len(), 2);
+            if by_sweep {
+                let output = root.retort(&["sweep"]);
+                assert!(
+                    String::from_utf8_lossy(&output.stdout).contains(ATTACKER),
+                    "{output:?}"
+                );
+                assert_eq!(root.blocked(), ["203.0.113.8"]);
+            } else {
+                assert_eq!(ossec(&root, "add", "203.0.113.9"), 0);
+                assert_eq!(root.blocked(), ["203.0.113.8", "203.0.113.9"]);
+                assert!(
+                    root.log().contains("a delete that was cut short"),
+                    "{}",
+                    root.log()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_blocked_anew_after_a_delete_that_was_cut_short_stays() {
+    let root = installation("ossec");
+    root.wall("1 s");
+    assert_eq!(ossec(&root, "add", ATTACKER), 0);
+    let keeper = Keeper::of(&root, LOCK);
+    assert_eq!(ossec(&root, "delete", ATTACKER), 1);
+    drop(keeper);
+    // The attacker is back before anybody swept: this block is not what was owed.
+    assert_eq!(ossec(&root, "add", ATTACKER), 0);
+    root.retort(&["sweep"]);
+    assert_eq!(root.blocked(), [ATTACKER], "{}", root.log());
+}
+
+#[test]
+fn a_delete_that_is_killed_in_the_middle_is_done_later() {
+    let components = [
+        ("hostile", guests::hostile()),
+        ("firewall-drop", guests::response("firewall-drop")),
+    ];
+    let components: Vec<(&str, &[u8])> =
+        components.iter().map(|(n, b)| (*n, b.as_slice())).collect();
+    let root = Root::with(&components, "wazuh4", "record");
+    root.grant("[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\nprocess.slow = { argv = [\"/bin/sleep\", \"60\"], on = [\"delete\"] }\n[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n");
+    let message = |command: &str, arguments: &[&str]| {
+        let mut message = execd::alert(ATTACKER);
+        message["command"] = json!(command);
+        message["parameters"]["extra_args"] = json!(arguments);
+        message
+    };
+    let mut execd = Execd::start(root.path());
+    let told = execd.wazuh("hostile", &message("add", &["block"]), &json!({}));
+    assert_eq!(told["status"], 0, "{}", root.log());
+    assert_eq!(root.blocked(), [ATTACKER]);
+    // On delete it waits for a helper that sleeps, and is killed with it.
+    let mut child = Command::new(root.bin("hostile"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = format!("{}\n", message("delete", &["helper", "slow"]));
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), line.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(root.blocked(), [ATTACKER]);
+    root.retort(&["sweep"]);
+    assert!(root.blocked().is_empty(), "{}", root.log());
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_blocked() {
+    let tiny = Tiny::new(8192);
+    let root = Root::within(
+        &tiny.0,
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        "ossec",
+        "record",
+    );
+    assert_eq!(ossec(&root, "add", ATTACKER), 0, "{}", root.log());
+    let full = std::fs::write(tiny.0.join("rest"), vec![0; 16 << 20]);
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    // Whether the journal finds room in its own files is its matter; if not, it is owed.
+    let code = ossec(&root, "delete", ATTACKER);
+    std::fs::remove_file(tiny.0.join("rest")).unwrap();
+    if code != 0 {
+        assert!(root.retort(&["sweep"]).status.success());
+    }
+    assert!(root.blocked().is_empty(), "{code}: {}", root.log());
+}
+
+/// A file system of `kib` KiB, gone with the test.
+struct Tiny(
+    PathBuf,
+    #[expect(dead_code, reason = "it is there until it is dropped")] tempfile::TempDir,
+);
+
+impl Tiny {
+    fn new(kib: u32) -> Self {
+        let dir = tempfile::TempDir::new().unwrap();
+        let options = format!("size={kib}k,mode=755");
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .status()
+            .unwrap();
+        assert!(status.success(), "these tests run as root");
+        Self(dir.path().to_owned(), dir)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_abort_for_what_nobody_holds_blocks_it() {
+    let root = installation("wazuh4");
+    let mut execd = Execd::start(root.path());
+    let told = execd.wazuh(
+        "firewall-drop",
+        &execd::alert(ATTACKER),
+        &json!({"reply": "abort"}),
+    );
+    assert_eq!(told["status"], 0, "{}", root.log());
+    assert_eq!(root.blocked(), [ATTACKER]);
+}
+
+#[test]
+fn the_orphan_of_a_wazuh_5_execd_ends_by_the_time_of_its_message() {
+    let root = installation("wazuh5");
+    let mut execd = Execd::start(root.path());
+    let mut event = execd::event(ATTACKER);
+    event["wazuh"]["active_response"]["stateful_timeout"] = json!(1);
+    let told = execd.wazuh("firewall-drop", &event, &json!({"timeout": 600}));
+    assert_eq!(told["status"], 0, "{}", root.log());
+    execd.kill();
+    std::thread::sleep(Duration::from_millis(1100));
+    root.retort(&["sweep"]);
+    assert!(root.blocked().is_empty(), "{}", root.log());
+}
+
+#[test]
+fn without_the_right_to_look_nobody_is_told_that_nothing_is_blocked() {
+    let root = installation("ossec");
+    assert_eq!(ossec(&root, "add", ATTACKER), 0);
+    for arguments in [
+        &["blocks", "list"][..],
+        &["history"],
+        &["unblock", ATTACKER],
+        &["sweep"],
+    ] {
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(RETORT)
+            .arg("--root")
+            .arg(root.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    }
+    for arguments in [&["blocks", "list"][..], &["history"], &["sweep"]] {
+        let output = Command::new(RETORT)
+            .args(["--root", "/nonexistent"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    }
+    for file in ["journal.db", "journal.db-wal"] {
+        std::fs::write(root.path().join("retort").join(file), "junk ".repeat(1000)).unwrap();
+    }
+    let output = root.retort(&["unblock", ATTACKER]);
+    assert!(!output.status.success(), "{output:?}");
+}
+
+#[test]
+fn too_few_descriptors_end_in_a_line_and_not_in_a_panic() {
+    let root = installation("ossec");
+    for limit in 4..14 {
+        let line = format!(
+            "ulimit -n {limit}; exec {} add - {ATTACKER} 1.1 5712 x -",
+            root.bin("firewall-drop").display()
+        );
+        let status = Command::new("/bin/sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap();
+        let code = status.code().unwrap();
+        assert!(code == 0 || code == 1, "{limit}: {status}");
+        assert_eq!(
+            root.blocked().is_empty(),
+            code == 1,
+            "{limit}: {}",
+            root.log()
+        );
+        ossec(&root, "delete", ATTACKER);
+    }
+}

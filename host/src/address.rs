@@ -36,6 +36,18 @@ pub fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)
 }
 
+/// The network as packets carry its addresses: one of IPv4-mapped addresses alone is
+/// the IPv4 network inside it.
+#[must_use]
+pub fn canonical_network(network: IpNet) -> IpNet {
+    match (network.addr(), canonical(network.addr())) {
+        (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if network.prefix_len() >= 96 => {
+            IpNet::new(v4, network.prefix_len().saturating_sub(96)).unwrap_or(network)
+        }
+        _ => network,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,6 +60,19 @@ pub(super) struct Block {
     pub(super) repeated_offenders: Vec<u32>,
 }
 
+/// What may stand in a block.
+const OPTIONS: [&str; 9] = [
+    "disabled",
+    "command",
+    "location",
+    "agent_id",
+    "level",
+    "rules_group",
+    "rules_id",
+    "timeout",
+    "repeated_offenders",
+];
+
 impl Block {
     pub(super) fn read(
         block: &Element,
@@ -81,7 +94,7 @@ impl Block {
                 "repeated_offenders" => options.repeated_offenders = Some(option),
                 // Wazuh's agents keep their certificates' settings here.
                 "ca_store" | "ca_verification" => {}
-                other => return Err(unknown(option, file, other)),
+                _ => return Err(unknown(option, file, &OPTIONS)),
             }
         }
         let repeated_offenders = options

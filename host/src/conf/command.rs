@@ -47,7 +47,10 @@ impl Command {
                 "extra_args" if dialect != Dialect::Ossec => {
                     extra_args = text.split_ascii_whitespace().map(str::to_owned).collect();
                 }
-                other => return Err(super::ossec::unknown(option, file, other)),
+                _ => {
+                    let known = ["name", "executable", "expect", "timeout_allowed"];
+                    return Err(super::ossec::unknown(option, file, &known));
+                }
             }
         }
         let missing = name.is_none()

@@ -6,6 +6,7 @@ pub mod ar;
 pub mod command;
 pub mod executable;
 pub mod grants;
+mod nearest;
 pub mod ossec;
 mod raw;
 pub mod trust;

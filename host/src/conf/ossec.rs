@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Problem;
 use super::active_response::{ActiveResponse, Block};
 use super::command::Command;
+use super::nearest::nearest;
 use super::white_list::WhiteList;
 use super::xml::{self, Element};
 use crate::address;
@@ -90,9 +91,7 @@ pub fn parse(bytes: &[u8], file: &Path, dialect: Dialect) -> Result<OssecConf, B
     let mut blocks = Vec::new();
     for root in &roots {
         if root.name != "ossec_config" {
-            let mut problem = *unknown(root, file, &root.name);
-            problem.fix = Some("<ossec_config>".to_owned());
-            return Err(Box::new(problem));
+            return Err(unknown(root, file, &["ossec_config"]));
         }
         for section in &root.children {
             known(section, file, dialect)?;
@@ -154,12 +153,9 @@ impl OssecConf {
         let what =
             format!("Invalid command '{name}' in the active response: no <command> has that name");
         let mut problem = at.problem(file, Some(1303), what);
-        let nearest = self
-            .commands
-            .iter()
-            .min_by_key(|command| distance(&command.name, name));
-        problem.fix = Some(match nearest {
-            Some(command) => format!("<command>{}</command>", command.name),
+        let names = self.commands.iter().map(|command| command.name.as_str());
+        problem.fix = Some(match nearest(name, names) {
+            Some(nearest) => format!("<command>{nearest}</command>"),
             None => format!("a <command> block with <name>{name}</name> first"),
         });
         problem
@@ -239,20 +235,24 @@ impl OssecConf {
 fn known(section: &Element, file: &Path, dialect: Dialect) -> Result<(), Box<Problem>> {
     let name = section.name.as_str();
     let ours = matches!(name, "command" | "active-response");
-    if (dialect == Dialect::Ossec && !SECTIONS.contains(&name))
-        || (ours && section.children.is_empty())
-    {
-        return Err(unknown(section, file, name));
+    if dialect == Dialect::Ossec && !SECTIONS.contains(&name) {
+        return Err(unknown(section, file, &SECTIONS));
+    }
+    if ours && section.children.is_empty() {
+        let mut problem = *unknown(section, file, &[]);
+        problem.fix = Some(format!("the options of <{name}>, or not even <{name}>"));
+        return Err(Box::new(problem));
     }
     Ok(())
 }
 
-pub(super) fn unknown(element: &Element, file: &Path, name: &str) -> Box<Problem> {
-    Box::new(element.problem(
-        file,
-        Some(1230),
-        format!("Invalid element in the configuration: '{name}'"),
-    ))
+/// An element that is none of those which may stand there.
+pub(super) fn unknown(element: &Element, file: &Path, known: &[&str]) -> Box<Problem> {
+    let name = &element.name;
+    let what = format!("Invalid element in the configuration: '{name}'");
+    let mut problem = element.problem(file, Some(1230), what);
+    problem.fix = nearest(name, known.iter().copied()).map(|nearest| format!("<{nearest}>"));
+    Box::new(problem)
 }
 
 pub(super) fn yes_or_no(option: &Element, file: &Path) -> Result<bool, Box<Problem>> {
@@ -266,27 +266,6 @@ pub(super) fn yes_or_no(option: &Element, file: &Path) -> Result<bool, Box<Probl
             Err(Box::new(problem))
         }
     }
-}
-
-/// Levenshtein's distance, on names as short as configurations have them.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().take(64).enumerate() {
-        let mut diagonal = i;
-        let mut left = i.saturating_add(1);
-        let mut next = vec![left];
-        for (b, above) in other.iter().zip(row.iter().skip(1)) {
-            let replaced = diagonal.saturating_add(usize::from(a != *b));
-            left = replaced
-                .min(left.saturating_add(1))
-                .min(above.saturating_add(1));
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

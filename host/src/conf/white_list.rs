@@ -88,7 +88,7 @@ fn networks(text: &str) -> Vec<IpNet> {
             .parse()
             .ok()
             .and_then(|prefix| IpNet::new(address, prefix).ok())
-            .map(|n| n.trunc()),
+            .map(|network| address::canonical_network(network.trunc())),
     };
     network.into_iter().collect()
 }
@@ -128,8 +128,10 @@ fn number(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
+/// Nothing but digits, dots and a hyphen: an address or a range gone wrong.
 fn looks_numeric(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    name.bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'))
 }
 
 #[cfg(test)]
@@ -179,6 +181,8 @@ mod tests {
         }
         assert!(has(&list(&["any"]), "2001:db8::1/128"));
         assert!(has(&list(&["10.9.8.7/8"]), "10.0.0.1/32"));
+        assert!(has(&list(&["::ffff:10.0.0.0/104"]), "10.0.0.1/32"));
+        assert!(!WhiteList::default().push("10.0.0.1-10.0.0.9"));
         assert!(!list(&["10.0.0.0/255.0.0.0"]).networks.iter().any(|_| true));
     }
 

@@ -50,45 +50,18 @@ impl Element {
 
 /// The roots of the file, in order.
 pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Problem>> {
-    let wrong = |at: usize, what: String| {
-        let (line, column) = position(bytes, at);
-        let file = file.to_owned();
-        Box::new(Problem {
-            file,
-            line,
-            column,
-            number: Some(1226),
-            what,
-            fix: None,
-        })
-    };
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > OSSEC_CONF {
-        return Err(wrong(
-            0,
-            format!("the file is larger than {} MiB", OSSEC_CONF >> 20),
-        ));
+        let what = format!("the file is larger than {} MiB", OSSEC_CONF >> 20);
+        return Err(wrong(file, bytes, 0, what, "a smaller file"));
     }
     if let Some(at) = bytes.iter().position(|b| matches!(b, 0 | 1)) {
-        return Err(wrong(
-            at,
-            "a control character, which XML does not allow".into(),
-        ));
+        let what = "a control character, which XML does not allow".to_owned();
+        return Err(wrong(file, bytes, at, what, "the line without it"));
     }
     // Byte for byte where the file is UTF-8; a stray byte moves its column alone.
     let text = mask(&String::from_utf8_lossy(bytes));
     let bytes = text.as_bytes();
-    let wrong = |at: usize, what: String| {
-        let (line, column) = position(bytes, at);
-        let file = file.to_owned();
-        Box::new(Problem {
-            file,
-            line,
-            column,
-            number: Some(1226),
-            what,
-            fix: None,
-        })
-    };
+    let wrong = |at, what, fix| wrong(file, bytes, at, what, fix);
     let mut place = Place::default();
     let mut reader = Reader::from_str(&text);
     // OSSEC allows `--` in comments, so nothing is checked there; closing tags are.
@@ -99,22 +72,19 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
         let at = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
         let event = reader.read_event().map_err(|e| {
             let at = usize::try_from(reader.error_position()).unwrap_or(at);
-            wrong(at, format!("this is no XML: {e}"))
+            let fix = "elements that are closed in the order of their opening: <a><b></b></a>";
+            wrong(at, format!("this is no XML: {e}"), fix)
         })?;
         match event {
             Event::Start(tag) | Event::Empty(tag) if tag.name().as_ref().len() > LONGEST_TEXT => {
-                return Err(wrong(
-                    at,
-                    "String overflow: a name of more than 8192 bytes".into(),
-                ));
+                let what = "String overflow: a name of more than 8192 bytes".to_owned();
+                return Err(wrong(at, what, "a shorter name"));
             }
             Event::Start(tag) => {
                 elements = elements.saturating_add(1);
                 if open.len() > DEEPEST {
-                    return Err(wrong(
-                        at,
-                        format!("elements are nested deeper than {DEEPEST}"),
-                    ));
+                    let what = format!("elements are nested deeper than {DEEPEST}");
+                    return Err(wrong(at, what, "the closing tags that are missing above"));
                 }
                 open.push(element(place.at(bytes, at), tag.name().as_ref()));
             }
@@ -139,10 +109,8 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
                 append(&mut open, ";");
             }
             Event::DocType(_) => {
-                return Err(wrong(
-                    at,
-                    "a document type declaration: entities are never expanded".into(),
-                ));
+                let what = "a document type declaration: entities are never expanded".to_owned();
+                return Err(wrong(at, what, "what they stand for, in place of them"));
             }
             Event::Eof => break,
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
@@ -152,13 +120,12 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
             .is_some_and(|element| element.text.len() >= LONGEST_TEXT)
             && open.len() > 1
         {
-            return Err(wrong(
-                at,
-                "String overflow: content of 8192 bytes or more".into(),
-            ));
+            let what = "String overflow: content of 8192 bytes or more".to_owned();
+            return Err(wrong(at, what, "a shorter text"));
         }
         if elements > MOST_ELEMENTS {
-            return Err(wrong(at, format!("more than {MOST_ELEMENTS} elements")));
+            let what = format!("more than {MOST_ELEMENTS} elements");
+            return Err(wrong(at, what, "fewer of them"));
         }
     }
     match open.as_slice() {
@@ -174,6 +141,18 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
             Err(Box::new(problem))
         }
     }
+}
+
+fn wrong(file: &Path, bytes: &[u8], at: usize, what: String, fix: &str) -> Box<Problem> {
+    let (line, column) = position(bytes, at);
+    Box::new(Problem {
+        file: file.to_owned(),
+        line,
+        column,
+        number: Some(1226),
+        what,
+        fix: Some(fix.to_owned()),
+    })
 }
 
 /// Line and column, counted on from the last place: a file is read once.

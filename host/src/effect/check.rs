@@ -26,15 +26,7 @@ pub fn network(asked: IpNet) -> Result<IpNet, Refusal> {
             asked.trunc()
         )));
     }
-    let canonical = address::canonical(asked.addr());
-    match (asked.addr(), canonical) {
-        (IpAddr::V6(_), IpAddr::V4(v4)) if asked.prefix_len() >= 96 => {
-            let prefix = asked.prefix_len().saturating_sub(96);
-            IpNet::new(IpAddr::V4(v4), prefix)
-                .map_err(|e| Refusal::invalid(format!("{asked}: {e}")))
-        }
-        _ => Ok(asked),
-    }
+    Ok(address::canonical_network(asked))
 }
 
 /// Whether a block of `asked` is within the grant and touches nothing protected.

@@ -1,0 +1,214 @@
+use super::*;
+
+fn read(text: &str) -> Result<Grants, Box<Problem>> {
+    parse(text, Path::new("retort.toml"))
+}
+
+fn refused(text: &str) -> Problem {
+    *read(text).unwrap_err()
+}
+
+#[test]
+fn the_example_of_the_design_is_read() {
+    let grants = read(
+            r#"
+dialect = "wazuh4"
+mode = "observe"
+[limits]
+fuel = 10_000_000
+memory = "16 MiB"
+wall = "5 s"
+host_calls = 64
+log_bytes = "8 KiB"
+[firewall]
+backend = "nftables"
+longest = "7 d"
+protect = ["10.0.0.0/8", "vpn.example.org"]
+protect_admin_sessions = "off"
+[response.firewall-drop]
+expect = ["srcip"]
+srcip = ["data.srcip"]
+firewall = { target = "srcip", widest = { ipv4 = 32, ipv6 = 128 }, per_minute = 600 }
+[response.restart-ossec]
+process.restart = { argv = ["/var/ossec/bin/ossec-control", "restart"], detached = true, wall = "120 s" }
+[response.makelists]
+expect = ["hostname", "username"]
+hostname = true
+process.makelists = { argv = ["/var/ossec/bin/ossec-makelists", "{user}"], on = ["add", "delete"] }
+limits = { wall = "30 s" }
+"#,
+        )
+        .unwrap();
+    assert_eq!(grants.dialect, Dialect::Wazuh4);
+    assert_eq!(grants.mode, Mode::Observe);
+    assert_eq!(grants.limits, Limits::default());
+    assert_eq!(grants.firewall.protect.len(), 2);
+    let drop = grants.response("firewall-drop");
+    assert_eq!(drop.firewall.unwrap().target, Target::Srcip);
+    let restart = &grants.response("restart-ossec").process["restart"];
+    assert!(restart.detached);
+    assert_eq!(restart.wall, Duration::from_secs(120));
+    assert_eq!(restart.on, [Action::Add]);
+    let lists = grants.response("makelists");
+    assert_eq!(
+        lists.process["makelists"].argv[1],
+        Argument::Field(Field::User)
+    );
+    assert_eq!(lists.limits.wall, Duration::from_secs(30));
+    assert_eq!(lists.limits.fuel, Limits::default().fuel);
+}
+
+#[test]
+fn nothing_is_granted_to_whom_the_file_does_not_name() {
+    let grants = read("[limits]\nfuel = 5\n").unwrap();
+    let other = grants.response("other");
+    assert_eq!(
+        other,
+        Response {
+            limits: grants.limits,
+            ..Response::default()
+        }
+    );
+    assert_eq!(other.limits.fuel, 5);
+}
+
+#[test]
+fn each_mistake_has_its_place_and_its_line_to_write() {
+    for (text, line, what, fix) in [
+        ("mod = 1", 1, "unknown field `mod`", Some("mode")),
+        (
+            "mode = \"observ\"",
+            1,
+            "unknown variant `observ`",
+            Some("observe"),
+        ),
+        (
+            "[limits]\nfuel = 1\nwall = \"60 ms\"",
+            3,
+            "shorter than",
+            Some("wall = \"250ms\""),
+        ),
+        (
+            "[limits]\nfuel = 1\nwall = \"2 m\"",
+            3,
+            "above the ceiling",
+            Some("[ceilings]"),
+        ),
+        ("\n[limits]\nfuel = -1", 3, "invalid value", None),
+        (
+            "[limits]\nwall = \"5\"",
+            2,
+            "`5` is no duration",
+            Some("\"5 s\""),
+        ),
+        (
+            "[limits]\nwall = \"0 s\"",
+            2,
+            "longer than nothing",
+            Some("\"5 s\""),
+        ),
+        (
+            "[limits]\nmemory = \"much\"",
+            2,
+            "`much` is no size",
+            Some("\"16 MiB\""),
+        ),
+        (
+            "[firewall]\nbackend = \"hosts-deny\"",
+            2,
+            "`hosts-deny` is no backend",
+            Some("\"nftables\" or \"record\""),
+        ),
+        (
+            "[firewall]\nprotect_admin_sessions = \"wheel\"",
+            2,
+            "does not serve",
+            Some("\"off\""),
+        ),
+        ("[firewall]\nper_minute = 0", 2, "at least 1", None),
+        (
+            "[firewall]\nprotect = [\"not a name\"]",
+            2,
+            "`not a name` is no address",
+            Some("\"10.0.0.0/8\""),
+        ),
+        (
+            "[response.x]\nfirewall = { target = \"all\" }",
+            2,
+            "`all` is no target",
+            Some("\"srcip\""),
+        ),
+        (
+            "[response.x]\nfirewall = { widest = { ipv4 = 33 } }",
+            2,
+            "longer than 32",
+            None,
+        ),
+        (
+            "[response.x]\nprocess.a = { argv = [\"sh\"] }",
+            2,
+            "absolute",
+            Some("/usr"),
+        ),
+        (
+            "[response.x]\nprocess.a = { argv = [] }",
+            2,
+            "absolute",
+            Some("/usr"),
+        ),
+        (
+            "[response.x]\nprocess.a = { argv = [\"/bin/x\", \"{pid}\"] }",
+            2,
+            "`{pid}` is no placeholder",
+            Some("{user}"),
+        ),
+        (
+            "[response.x]\nprocess.a = { argv = [\"/bin/x\", \"--u={user}\"] }",
+            2,
+            "whole argument",
+            Some("\"{user}\""),
+        ),
+        (
+            "[response.x]\nprocess.\"a b\" = { argv = [\"/bin/x\"] }",
+            2,
+            "no helper name",
+            None,
+        ),
+        (
+            "[response.\"../x\"]\nhostname = true",
+            1,
+            "holds a path separator",
+            None,
+        ),
+        (
+            "[response.x]\nlimits = { fuel = 2_000_000_000 }",
+            2,
+            "above the ceiling",
+            Some("[ceilings]"),
+        ),
+        ("[response.x]\nsha256 = \"abc\"", 2, "64 hexadecimal", None),
+        (
+            "[response.x]\nexpect = [\"dstip\"]",
+            2,
+            "unknown variant `dstip`",
+            Some("srcip"),
+        ),
+    ] {
+        let problem = refused(text);
+        assert_eq!(problem.line, line, "{text}: {problem}");
+        assert!(problem.what.contains(what), "{text}: {problem}");
+        if let Some(fix) = fix {
+            assert!(
+                problem.fix.as_deref().unwrap_or_default().contains(fix),
+                "{text}: {problem}"
+            );
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".{0,400}") {
+        let _ = read(&text);
+    }
+}

@@ -28,6 +28,7 @@ protect = ["198.51.100.0/24"]
 [limits]
 wall = "1 s"
 [response.hostile]
+expect = ["srcip"]
 firewall = { target = "any" }
 hostname = true
 process.true = { argv = ["/bin/true"] }
@@ -37,6 +38,7 @@ process.slow = { argv = ["/bin/sleep", "60"] }
 process.of-user = { argv = ["/bin/true", "{user}"] }
 [response.clock]
 [response.firewall-drop]
+expect = ["srcip"]
 firewall = { target = "srcip" }
 "#;
 
@@ -57,9 +59,7 @@ fn root() -> &'static Root {
             .iter()
             .map(|(name, bytes)| (*name, bytes.as_slice()))
             .collect();
-        let root = Root::with(&components, "ossec", "record");
-        root.grant(GRANTS);
-        root
+        Root::granted(&components, GRANTS)
     })
 }
 
@@ -221,8 +221,10 @@ fn no_guest_blocks_what_it_must_not() {
 
 #[test]
 fn the_usual_grant_opens_the_events_own_address_alone() {
-    let root = Root::with(&[("hostile", &guests::hostile())], "ossec", "record");
-    root.grant("[firewall]\nbackend = \"record\"\n[response.hostile]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\n");
+    let root = Root::granted(
+        &[("hostile", &guests::hostile())],
+        "[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\n",
+    );
     let outcome = root.run("hostile", &event("add", &["block-other", "203.0.113.8"]));
     let (kind, reason) = refusal(&outcome);
     assert_eq!(kind, "denied", "{reason}");
@@ -261,8 +263,10 @@ fn a_helper_runs_only_as_it_is_granted() {
 
 #[test]
 fn what_a_dying_guest_did_is_known_and_taken_back_without_it() {
-    let root = Root::with(&[("hostile", &guests::hostile())], "ossec", "record");
-    root.grant("[firewall]\nbackend = \"record\"\n[response.hostile]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\n");
+    let root = Root::granted(
+        &[("hostile", &guests::hostile())],
+        "[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\n",
+    );
     for manner in ["block-then-panic", "block-then-loop", "block-twice"] {
         root.run("hostile", &event("add", &[manner]));
         assert_eq!(root.blocked(), [ATTACKER], "{manner}");
@@ -274,9 +278,50 @@ fn what_a_dying_guest_did_is_known_and_taken_back_without_it() {
 }
 
 #[test]
+fn a_hand_written_event_is_masked_as_an_alert_is() {
+    let root = Root::with(
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        "ossec",
+        "record",
+    );
+    let event = json!({"action": "add", "srcip": ATTACKER, "user": "root", "filename": "/x"});
+    let outcome = root.run("firewall-drop", &event);
+    assert_eq!(outcome["verdict"]["verdict"], "ok", "{outcome}");
+    assert_eq!(
+        (&outcome["event"]["user"], &outcome["event"]["filename"]),
+        (&Value::Null, &Value::Null)
+    );
+    let outcome = root.run("firewall-drop", &json!({"action": "add", "user": "root"}));
+    let error = outcome["error"].as_str().unwrap_or_default();
+    assert!(error.contains("srcip is expected"), "{outcome}");
+}
+
+#[test]
+fn a_guest_that_shrugs_at_a_refusal_does_not_make_it_done() {
+    let root = Root::granted(
+        &[("hostile", &guests::hostile())],
+        "[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\n",
+    );
+    let file = root.path().join("event.json");
+    std::fs::write(&file, event("add", &["shrug"]).to_string()).unwrap();
+    let output = root.retort(&["run", "hostile", "--event", file.to_str().unwrap()]);
+    assert!(!output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        told.contains("hostile add: ok") && told.contains("denied"),
+        "{told}"
+    );
+    let history = root.retort(&["history"]);
+    let told = String::from_utf8_lossy(&history.stdout);
+    assert!(told.contains("not the srcip of this event"), "{told}");
+}
+
+#[test]
 fn a_busy_guest_does_not_hold_the_wall_clock_up() {
-    let root = Root::with(&[("hostile", &guests::hostile())], "ossec", "record");
-    root.grant("[ceilings]\nfuel = 1_000_000_000_000\n[firewall]\nbackend = \"record\"\n[response.hostile]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\nlimits = { fuel = 1_000_000_000_000, wall = \"500 ms\" }\n");
+    let root = Root::granted(
+        &[("hostile", &guests::hostile())],
+        "[ceilings]\nfuel = 1_000_000_000_000\n[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\nlimits = { fuel = 1_000_000_000_000, wall = \"500 ms\" }\n",
+    );
     let started = Instant::now();
     let outcome = root.run("hostile", &event("add", &["endless-loop"]));
     assert_eq!(outcome["verdict"]["verdict"], "wall", "{outcome}");

@@ -114,10 +114,195 @@ fn check_finds_a_link_that_an_upgrade_overwrote_and_install_mends_it() {
 }
 
 #[test]
+fn every_original_is_kept_also_when_an_upgrade_brings_another() {
+    let root = root_with_an_original();
+    install(&root, &[]);
+    let path = root.bin("firewall-drop.sh");
+    for upgrade in ["one", "two"] {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, upgrade).unwrap();
+        install(&root, &[]);
+    }
+    let kept = |name: &str| std::fs::read(root.path().join("retort/replaced").join(name)).unwrap();
+    assert_eq!(kept("firewall-drop.sh"), b"two");
+    assert_eq!(kept("firewall-drop.sh.1"), ORIGINAL);
+    assert_eq!(kept("firewall-drop.sh.2"), b"one");
+    assert!(root.retort(&["uninstall"]).status.success());
+    assert_eq!(std::fs::read(&path).unwrap(), b"two");
+    assert_eq!(kept("firewall-drop.sh.1"), ORIGINAL);
+}
+
+#[test]
+fn links_and_folders_are_originals_too() {
+    let root = root_with_an_original();
+    let link = root.bin("firewall-drop.sh");
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/opt/pkg/firewall-drop.sh", &link).unwrap();
+    std::fs::create_dir(root.bin("firewall-drop")).unwrap();
+    std::fs::write(root.bin("firewall-drop/inside"), "x").unwrap();
+    install(&root, &[]);
+    assert_eq!(std::fs::read_link(&link).unwrap().to_str(), Some(RETORT));
+    assert!(root.retort(&["check"]).status.success());
+    // The upgrade puts its link back.
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/opt/pkg/firewall-drop.sh", &link).unwrap();
+    assert!(!root.retort(&["check"]).status.success());
+    install(&root, &[]);
+    assert!(root.retort(&["uninstall"]).status.success());
+    let target = std::fs::read_link(&link).unwrap();
+    assert_eq!(target.to_str(), Some("/opt/pkg/firewall-drop.sh"));
+    assert_eq!(
+        std::fs::read(root.bin("firewall-drop/inside")).unwrap(),
+        b"x"
+    );
+}
+
+#[test]
+fn a_component_of_ones_own_is_kept() {
+    let root = root_with_an_original();
+    install(&root, &[]);
+    let path = root.bin("firewall-drop.wasm");
+    let own = guests::response("makelists");
+    std::fs::write(&path, &own).unwrap();
+    assert!(root.retort(&["uninstall"]).status.success());
+    assert_eq!(std::fs::read(&path).unwrap(), own, "uninstall leaves it");
+    install(&root, &[]);
+    let kept = std::fs::read(root.path().join("retort/replaced/firewall-drop.wasm")).unwrap();
+    assert_eq!(kept, own, "install keeps it");
+}
+
+#[test]
+fn an_original_that_is_gone_is_said_and_nothing_is_forgotten() {
+    let root = root_with_an_original();
+    install(&root, &[]);
+    std::fs::remove_file(root.path().join("retort/replaced/firewall-drop.sh")).unwrap();
+    let output = root.retort(&["uninstall"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && said.contains("put it back by hand"),
+        "{said}"
+    );
+    assert!(root.bin("firewall-drop.sh").is_symlink());
+    assert!(
+        !root.bin("firewall-drop").exists(),
+        "the rest is taken back"
+    );
+}
+
+#[test]
+fn nothing_is_moved_before_everything_was_read() {
+    let root = root_with_an_original();
+    let before = listing(&root);
+    let from = root.path().join("from");
+    let arguments = [
+        "install",
+        "--from",
+        from.to_str().unwrap(),
+        "--dialect",
+        "ossec",
+    ];
+    for conf in [
+        "<ossec_config><foo>",
+        "<ossec_config><command><name>x</name></command></ossec_config>",
+    ] {
+        std::fs::write(root.path().join("etc/ossec.conf"), conf).unwrap();
+        assert!(!root.retort(&arguments).status.success());
+        assert_eq!(listing(&root), before, "{conf}");
+    }
+    std::fs::remove_file(root.path().join("etc/ossec.conf")).unwrap();
+    std::fs::write(from.join("bad.wasm"), "no component").unwrap();
+    assert!(!root.retort(&arguments).status.success());
+    assert_eq!(listing(&root), before);
+    std::fs::remove_file(from.join("bad.wasm")).unwrap();
+    // One that its grants do not open is left out, and the exit status says so.
+    std::fs::write(from.join("ungranted.wasm"), guests::response("makelists")).unwrap();
+    let output = root.retort(&arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && said.contains("ungranted: not installed"),
+        "{said}"
+    );
+    assert!(!root.bin("ungranted").exists() && !root.bin("ungranted.wasm").exists());
+    assert!(root.bin("firewall-drop.sh").is_symlink());
+}
+
+#[test]
+fn check_finds_what_would_fail_at_night() {
+    let root = root_with_an_original();
+    std::fs::write(
+        root.path().join("from/makelists.wasm"),
+        guests::response("makelists"),
+    )
+    .unwrap();
+    install(&root, &[]);
+    let said = || {
+        let output = root.retort(&["check"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), said)
+    };
+    // A helper that is not there, an executable that nobody has.
+    root.ossec_conf(
+        "<command><name>hd</name><executable>host-deny.sh</executable><expect>srcip</expect></command>\
+         <command><name>fd</name><executable>firewall-drop</executable><expect>srcip</expect></command>\
+         <command><name>fs</name><executable>firewall-drop.sh</executable><expect>username</expect></command>",
+    );
+    let (fine, text) = said();
+    assert!(fine, "{text}");
+    for words in [
+        "makelists: helper makelists: it can't be started",
+        "host-deny.sh: it is called, and there is neither",
+        "sees srcip as firewall-drop\n",
+        "sees nothing as firewall-drop.sh",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // A helper that others can write.
+    let helper = root.path().join("bin/ossec-makelists");
+    std::fs::write(&helper, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (fine, text) = said();
+    assert!(!fine && text.contains("chmod go-w"), "{text}");
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(said().0);
+    // The program that all links lead to is gone.
+    std::fs::create_dir(root.path().join("elsewhere")).unwrap();
+    let copy = root.path().join("elsewhere/retort");
+    std::fs::copy(RETORT, &copy).unwrap();
+    for name in [
+        "firewall-drop",
+        "firewall-drop.sh",
+        "makelists",
+        "makelists.sh",
+    ] {
+        std::fs::remove_file(root.bin(name)).unwrap();
+    }
+    let output = std::process::Command::new(&copy)
+        .arg("--root")
+        .arg(root.path())
+        .arg("install")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(said().0, "links to another copy are fine: {}", said().1);
+    std::fs::remove_file(&copy).unwrap();
+    let (fine, text) = said();
+    assert!(!fine && text.contains("leads nowhere"), "{text}");
+}
+
+#[test]
+fn what_the_configuration_calls_gets_its_link() {
+    let root = root_with_an_original();
+    root.ar_conf("firewall-drop600 - firewall-drop.cmd - 600\n");
+    install(&root, &[]);
+    assert!(root.bin("firewall-drop.cmd").is_symlink());
+}
+
+#[test]
 fn grants_that_exist_are_kept() {
     let root = root_with_an_original();
     install(&root, &[]);
-    let mine = "# mine\n[firewall]\nbackend = \"record\"\n";
+    let mine =
+        "# mine\n[firewall]\nbackend = \"record\"\n[response.firewall-drop]\nfirewall = {}\n";
     root.grant(mine);
     install(&root, &[]);
     let grants = std::fs::read_to_string(root.path().join("retort/retort.toml")).unwrap();

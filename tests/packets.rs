@@ -334,12 +334,10 @@ fn the_gateway_stays_whatever_a_message_asks() {
 #[test]
 fn an_address_leaves_the_kernel_with_its_second_hold() {
     let drop = guests::response("firewall-drop");
-    let root = Root::with(
+    let root = Root::granted(
         &[("firewall-drop", &drop), ("other-drop", &drop)],
-        "ossec",
-        "nftables",
+        "[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n[response.other-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n",
     );
-    root.grant("[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n[response.other-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n");
     let host = Netns::new("holds");
     let call = |link: &str, action: &str| {
         let status = host

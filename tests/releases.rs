@@ -216,8 +216,10 @@ fn a_delete_that_is_killed_in_the_middle_is_done_later() {
     ];
     let components: Vec<(&str, &[u8])> =
         components.iter().map(|(n, b)| (*n, b.as_slice())).collect();
-    let root = Root::with(&components, "wazuh4", "record");
-    root.grant("[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\nprocess.slow = { argv = [\"/bin/sleep\", \"60\"], on = [\"delete\"] }\n[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n");
+    let root = Root::granted(
+        &components,
+        "[firewall]\nbackend = \"record\"\n[response.hostile]\nexpect = [\"srcip\"]\nfirewall = {}\nhostname = true\nprocess.true = { argv = [\"/bin/true\"] }\nprocess.slow = { argv = [\"/bin/sleep\", \"60\"], on = [\"delete\"] }\n[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {}\n",
+    );
     let message = |command: &str, arguments: &[&str]| {
         let mut message = execd::alert(ATTACKER);
         message["command"] = json!(command);

@@ -114,9 +114,12 @@ pub fn read_grants(root: &Root) -> anyhow::Result<Grants> {
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
     };
     trust::check(&path)?;
-    let text =
-        String::from_utf8(bytes).with_context(|| format!("{}: it is no UTF-8", path.display()))?;
-    Ok(grants::parse(&text, &path)?)
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let (line, column) = conf::position(&bytes, e.valid_up_to());
+        let path = path.display();
+        anyhow::anyhow!("{path}:{line}:{column}: this is no UTF-8\n  write: the file in UTF-8")
+    })?;
+    Ok(grants::parse(text, &path)?)
 }
 
 /// `ossec.conf`; an empty one where there is none, as on some agents.

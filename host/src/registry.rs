@@ -277,7 +277,8 @@ fn open_dir(path: &Path) -> Result<Dir, Error> {
 
 /// The cache, made where it is missing. Without one each start compiles; that is
 /// slow, and `check` says so.
-fn cache(root: &Root) -> Option<Cache> {
+#[must_use]
+pub fn cache(root: &Root) -> Option<Cache> {
     use std::os::unix::fs::DirBuilderExt as _;
     let path = root.cache();
     if std::fs::symlink_metadata(&path).is_err() {

@@ -76,6 +76,11 @@ pub enum NotRun {
     /// The alert lacks what the command expects.
     #[error("{0}")]
     Declined(Declined),
+    /// Nothing runs on this host.
+    #[error(
+        "active response is disabled on this host; write <disabled>no</disabled> in ossec.conf to enable it"
+    )]
+    Disabled,
     /// The execd's answer did not come, or was none.
     #[error("the execd did not answer to the keys of this block: {0}")]
     NoAnswer(String),
@@ -172,8 +177,7 @@ fn prepare(
     request: &Request,
 ) -> Result<(Loaded, Masked), NotRun> {
     if context.conf.disabled && request.action == Action::Add {
-        let why = "ossec.conf disables active response on this host".to_owned();
-        return Err(NotRun::Declined(Declined { field: None, why }));
+        return Err(NotRun::Disabled);
     }
     let found = context.registry.find(executable)?;
     let limits = context.grants.response(&found.name).limits;

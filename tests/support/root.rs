@@ -21,6 +21,16 @@ impl Root {
         Self::bare().install(components, dialect, backend)
     }
 
+    /// As [`Root::with`], with these grants in place of the default ones.
+    pub fn granted(components: &[(&str, &[u8])], grants: &str) -> Self {
+        let root = Self::bare();
+        let own = root.path().join("retort");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o700)).unwrap();
+        root.grant(grants);
+        root.install(components, "ossec", "record")
+    }
+
     /// As [`Root::with`], in a folder that is there.
     pub fn within(path: &Path, components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
         let root = Self {

@@ -12,7 +12,7 @@ use crate::address;
 use crate::conf::grants::BackendName;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Effect, Record};
-use crate::journal::{self, Effected, Hold, Journal, Now, Owner};
+use crate::journal::{self, Effected, Hold, Journal, Now, Owner, Past};
 use crate::limits::Limits;
 use crate::premises::{self, Premises};
 use crate::report;
@@ -106,18 +106,25 @@ pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
         if let Some(used) = run.told.get("used").filter(|used| !used.is_null()) {
             let _ = writeln!(human, "  used    {used}");
         }
-        for effect in &run.effects {
-            let _ = writeln!(
-                human,
-                "  effect  {}",
-                report::escape(&effect_line(effect), 1024)
-            );
+        for line in effect_lines(run) {
+            let _ = writeln!(human, "  effect  {}", report::escape(&line, 1024));
         }
     }
     if past.is_empty() {
         human.push_str("nothing ran yet");
     }
     Output::new(human, &past)
+}
+
+/// What the run was told, refusals too; of a run that was cut off, what it began.
+fn effect_lines(run: &Past) -> Vec<String> {
+    let told = run.told.get("records").cloned().unwrap_or_default();
+    let told: Vec<Record> = serde_json::from_value(told).unwrap_or_default();
+    if told.is_empty() {
+        run.effects.iter().map(effect_line).collect()
+    } else {
+        told.iter().map(report::effect).collect()
+    }
 }
 
 fn effect_line(effect: &Effected) -> String {
@@ -165,7 +172,7 @@ fn timestamp(since_epoch: Duration) -> jiff::Timestamp {
         .unwrap_or_default()
 }
 
-fn broker(root: &Root) -> anyhow::Result<Broker> {
+pub(super) fn broker(root: &Root) -> anyhow::Result<Broker> {
     premises::installed(root)?;
     // Whoever breaks a configuration must not keep a block standing with it.
     let premises = Premises::read(root, None).unwrap_or_else(|why| {

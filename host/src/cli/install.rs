@@ -3,28 +3,33 @@
 //! What stood at a place of ours is moved to `retort/replaced` byte for byte, with
 //! its owner and mode, and `uninstall` moves it back.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Kind, Manifest, Placed};
+use super::manifest::{Kind, Manifest};
+use super::placing::{self, Placing};
+use super::steps::Steps;
 use super::{Output, blocks, dialect, dialect_name};
+use crate::backend;
 use crate::backend::nftables::Nftables;
 use crate::conf::executable::Name;
-use crate::conf::grants::BackendName;
-use crate::conf::{self, trust};
+use crate::conf::grants::Grants;
+use crate::conf::ossec::OssecConf;
+use crate::conf::{self, ar, trust};
 use crate::effect::broker::Broker;
 use crate::event::Dialect;
 use crate::limits::Limits;
 use crate::premises::{self, Premises};
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::root::Root;
 use crate::vessel::compile;
 use crate::vessel::engine::{self, Allocation};
+use crate::vessel::run::{Vessel, Workshop};
 use crate::vessel::shape::{self, Shape};
 
 /// The default grants of the responses that come with the project.
@@ -60,38 +65,6 @@ pub struct Arguments {
     dry_run: bool,
 }
 
-#[derive(Serialize, Default)]
-struct Steps {
-    steps: Vec<String>,
-    dry_run: bool,
-}
-
-impl Steps {
-    /// Notes a step, and does it unless the run is dry.
-    fn step(
-        &mut self,
-        what: String,
-        work: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        if !self.dry_run {
-            work().with_context(|| what.clone())?;
-        }
-        self.steps.push(what);
-        Ok(())
-    }
-
-    fn output(self, nothing: &str) -> anyhow::Result<Output> {
-        let mut human = String::new();
-        for step in &self.steps {
-            let _ = writeln!(human, "{}{step}", if self.dry_run { "would " } else { "" });
-        }
-        if self.steps.is_empty() {
-            human.push_str(nothing);
-        }
-        Output::new(human, &self)
-    }
-}
-
 pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> {
     let bin = root.bin();
     if !bin.is_dir() {
@@ -103,10 +76,12 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
     trust::check(&bin)?;
     let retort = premises::this_program()?;
     trust::check(&retort)?;
-    let mut steps = Steps {
-        dry_run: arguments.dry_run,
-        ..Steps::default()
-    };
+    let mut steps = Steps::new(arguments.dry_run);
+    // Whatever is wrong is said before anything is moved.
+    let components = components(arguments.from.as_deref())?;
+    let (grants, fresh) = grants(root, &components, arguments)?;
+    let conf = premises::read_ossec_conf(root, grants.dialect)?;
+    let mut manifest = Manifest::read(root)?;
     for folder in [root.own(), root.cache(), root.replaced()] {
         if !folder.exists() {
             steps.step(format!("make {}", folder.display()), || {
@@ -114,52 +89,30 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
             })?;
         }
     }
-    let dialect = arguments.dialect.unwrap_or_else(|| guess(root));
-    let components = components(arguments.from.as_deref())?;
-    write_grants(root, &components, dialect, &arguments.backend, &mut steps)?;
-
-    let mut manifest = if root.own().exists() {
-        Manifest::read(root)?
-    } else {
-        Manifest::default()
-    };
-    let mut names: Vec<String> = Vec::new();
-    for component in &components {
-        let file = format!("{}.wasm", component.name);
-        let placing = Placing {
-            root,
-            name: &file,
-            kind: Kind::Component,
-        };
-        placing.place(
-            &mut manifest,
-            &mut steps,
-            |path| fs::read(path).ok().as_ref() == Some(&component.bytes),
-            |path| write_new(path, &component.bytes, 0o640),
+    if let Some(text) = fresh {
+        let path = root.grants();
+        steps.step(
+            format!("write the default grants to {}", path.display()),
+            || placing::write_new(&path, text.as_bytes(), 0o600),
         )?;
-        names.push(component.name.clone());
-        if dialect == Dialect::Ossec {
-            names.push(format!("{}.sh", component.name));
+    }
+    let mut good: Vec<String> = Vec::new();
+    for component in &components {
+        match compiled(root, &retort, component, &grants) {
+            Ok(()) => good.push(component.name.clone()),
+            Err(why) => steps.refuse(format!("{}: not installed: {why}", component.name)),
         }
     }
-    let placed = manifest
-        .placed
-        .iter()
-        .filter(|placed| placed.kind == Kind::Link);
-    names.extend(placed.map(|placed| placed.name.clone()));
-    names.dedup();
-    for name in &names {
-        let placing = Placing {
-            root,
-            name,
-            kind: Kind::Link,
-        };
-        placing.place(
-            &mut manifest,
-            &mut steps,
-            |path| is_link_to(path, &retort),
-            |path| Ok(std::os::unix::fs::symlink(&retort, path)?),
-        )?;
+    let mut place = Placing {
+        root,
+        manifest: &mut manifest,
+        steps: &mut steps,
+    };
+    for component in components.iter().filter(|c| good.contains(&c.name)) {
+        place.component(&component.name, &component.bytes)?;
+    }
+    for name in links(root, &grants, &conf, &good, place.manifest)? {
+        place.link(&name, &retort)?;
     }
     if !arguments.dry_run {
         settle(root, &retort, &mut steps)?;
@@ -167,13 +120,90 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
     steps.output("everything is in place")
 }
 
-/// What takes long or may wait is done now, and not with an alert.
+/// Whether the component loads with its grants; it is in the cache then.
+fn compiled(
+    root: &Root,
+    retort: &Path,
+    component: &Component,
+    grants: &Grants,
+) -> anyhow::Result<()> {
+    let engine = engine::engine(Allocation::OnDemand).map_err(anyhow::Error::from)?;
+    let cache = registry::cache(root);
+    let workshop = Workshop {
+        engine: &engine,
+        cache: cache.as_ref(),
+        retort,
+        patience: compile::PATIENT,
+    };
+    let granted = grants.response(&component.name);
+    let digest = hex::encode(Sha256::digest(&component.bytes));
+    Vessel::load(
+        &workshop,
+        &component.name,
+        &component.bytes,
+        &digest,
+        &granted,
+    )?;
+    Ok(())
+}
+
+/// The names under which an execd will ask for what is installed: each component's
+/// own, those of links that are ours already, and those that the configuration calls.
+fn links(
+    root: &Root,
+    grants: &Grants,
+    conf: &OssecConf,
+    good: &[String],
+    manifest: &Manifest,
+) -> anyhow::Result<Vec<String>> {
+    let mut names: BTreeSet<String> = good.iter().cloned().collect();
+    if grants.dialect == Dialect::Ossec {
+        names.extend(good.iter().map(|name| format!("{name}.sh")));
+    }
+    let ours = |kind| {
+        manifest
+            .placed
+            .iter()
+            .filter(move |placed| placed.kind == kind)
+    };
+    let components: BTreeSet<String> = good
+        .iter()
+        .map(|name| format!("{name}.wasm"))
+        .chain(ours(Kind::Component).map(|placed| placed.name.clone()))
+        .collect();
+    let ar = match conf::read(&root.ar_conf(), conf::AR_CONF) {
+        Ok(bytes) => ar::parse(&bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(e).with_context(|| root.ar_conf().display().to_string()),
+    };
+    let called = conf
+        .commands
+        .iter()
+        .map(|command| command.executable.as_str());
+    for executable in called.chain(ar.iter().map(|entry| entry.executable.as_str())) {
+        let Ok(name) = Name::parse(executable) else {
+            continue;
+        };
+        if name
+            .components()
+            .iter()
+            .any(|file| components.contains(file))
+        {
+            names.insert(executable.to_owned());
+        }
+    }
+    names.extend(ours(Kind::Link).map(|placed| placed.name.clone()));
+    Ok(names.into_iter().collect())
+}
+
+/// What may wait is done now, and not with an alert.
 fn settle(root: &Root, retort: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let premises = Premises::read(root, None)?;
     let mut broker = Broker::new(premises.world(retort, Limits::default().wall));
     broker.journal().map_err(blocks::anyhow_of)?;
+    broker.owed()?;
     for (name, found) in blocks::refresh(&mut broker) {
-        steps.steps.push(match found {
+        steps.note(match found {
             Ok(addresses) => format!("look up {name}: {addresses:?}"),
             Err(why) => format!("look up {name}: {why} (`retort sweep` tries again)"),
         });
@@ -185,10 +215,10 @@ fn settle(root: &Root, retort: &Path, steps: &mut Steps) -> anyhow::Result<()> {
         let loaded = registry
             .find(name)
             .and_then(|found| registry.load(&found, &premises.grants, &engine, compile::PATIENT));
-        steps.steps.push(match loaded {
-            Ok(loaded) => format!("compile {name} ({})", loaded.digest),
-            Err(why) => format!("compile {name}: refused: {why}"),
-        });
+        match loaded {
+            Ok(loaded) => steps.note(format!("compile {name} ({})", loaded.digest)),
+            Err(why) => steps.refuse(format!("compile {name}: refused: {why}")),
+        }
     }
     Ok(())
 }
@@ -229,111 +259,41 @@ fn components(from: Option<&Path>) -> anyhow::Result<Vec<Component>> {
     Ok(components)
 }
 
-/// Grants that exist are somebody's decision and stay as they are.
-fn write_grants(
+/// The grants, and the text of the first ones. Grants that exist are somebody's
+/// decision and stay as they are.
+fn grants(
     root: &Root,
     components: &[Component],
-    dialect: Dialect,
-    backend: &str,
-    steps: &mut Steps,
-) -> anyhow::Result<()> {
-    let path = root.grants();
-    if path.exists() {
-        return Ok(());
+    arguments: &Arguments,
+) -> anyhow::Result<(Grants, Option<String>)> {
+    if fs::symlink_metadata(root.grants()).is_ok() {
+        return Ok((premises::read_grants(root)?, None));
     }
+    let dialect = arguments.dialect.unwrap_or_else(|| guess(root));
     let mut text = format!(
         "# What responses may do at most. Nothing is granted unless it stands here.\n\
          # `retort check` prints what it means, and what is wrong with it.\n\
-         dialect = \"{}\"\nmode = \"enforce\"\n\n[firewall]\nbackend = \"{backend}\"\nlongest = \"7 d\"\n\
+         dialect = \"{}\"\nmode = \"enforce\"\n\n[firewall]\nbackend = \"{}\"\nlongest = \"7 d\"\n\
          protect = []\n",
-        dialect_name(dialect)
+        dialect_name(dialect),
+        arguments.backend
     );
+    let control = match dialect {
+        Dialect::Ossec => "ossec-control",
+        Dialect::Wazuh4 | Dialect::Wazuh5 => "wazuh-control",
+    };
     for component in components {
         if let Some((_, grants)) = DEFAULTS.iter().find(|(name, _)| *name == component.name) {
             let root = root.path().to_string_lossy();
             text.push('\n');
-            text.push_str(&grants.replace("@ROOT@", &root));
+            text.push_str(
+                &grants
+                    .replace("@ROOT@", &root)
+                    .replace("@CONTROL@", control),
+            );
         }
     }
-    conf::grants::parse(&text, &path)?;
-    steps.step(
-        format!("write the default grants to {}", path.display()),
-        || write_new(&path, text.as_bytes(), 0o600),
-    )
-}
-
-/// One name in `active-response/bin` that becomes ours.
-struct Placing<'a> {
-    root: &'a Root,
-    name: &'a str,
-    kind: Kind,
-}
-
-impl Placing<'_> {
-    fn place(
-        &self,
-        manifest: &mut Manifest,
-        steps: &mut Steps,
-        is_ours: impl FnOnce(&Path) -> bool,
-        put: impl FnOnce(&Path) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let path = self.root.bin().join(self.name);
-        let kept = self.root.replaced().join(self.name);
-        let before = manifest.find(self.name).cloned();
-        let exists = fs::symlink_metadata(&path).is_ok();
-        if exists && before.is_some() && is_ours(&path) {
-            return Ok(());
-        }
-        // Our own older component, or link, is no original.
-        let ours = before.is_some()
-            && match self.kind {
-                Kind::Link => path.is_symlink(),
-                Kind::Component => true,
-            };
-        let replaces = exists && !ours;
-        let replaced = replaces || before.is_some_and(|placed| placed.replaced);
-        manifest.put(Placed {
-            name: self.name.to_owned(),
-            kind: self.kind,
-            replaced,
-        });
-        let what = match self.kind {
-            Kind::Link => "link",
-            Kind::Component => "put the component",
-        };
-        let keeping = if replaces {
-            ", and keep what was there"
-        } else {
-            ""
-        };
-        steps.step(format!("{what} {}{keeping}", path.display()), || {
-            manifest.write(self.root)?;
-            if replaces {
-                fs::rename(&path, &kept)
-                    .with_context(|| format!("keep {} as {}", path.display(), kept.display()))?;
-            } else if exists {
-                fs::remove_file(&path)?;
-            }
-            put(&path)
-        })
-    }
-}
-
-fn is_link_to(path: &Path, target: &Path) -> bool {
-    fs::read_link(path).is_ok_and(|link| link == target)
-}
-
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()?;
-    Ok(())
+    Ok((conf::grants::parse(&text, &root.grants())?, Some(text)))
 }
 
 fn guess(root: &Root) -> Dialect {
@@ -346,54 +306,24 @@ fn guess(root: &Root) -> Dialect {
 }
 
 pub(super) fn uninstall(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
-    let mut steps = Steps {
-        dry_run,
-        ..Steps::default()
-    };
+    let mut steps = Steps::new(dry_run);
     let mut manifest = Manifest::read(root)?;
     release_all(root, &mut steps)?;
-    for placed in manifest.placed.clone() {
-        let path = root.bin().join(&placed.name);
-        let kept = root.replaced().join(&placed.name);
-        let foreign = placed.kind == Kind::Link
-            && fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_symlink());
-        if foreign {
-            steps.steps.push(format!(
-                "leave {}: it was put there after us (what we replaced is in {})",
-                path.display(),
-                kept.display()
-            ));
-        } else {
-            let what = if placed.replaced { "restore" } else { "remove" };
-            steps.step(format!("{what} {}", path.display()), || {
-                let kept_exists = fs::symlink_metadata(&kept).is_ok();
-                match (placed.replaced, kept_exists) {
-                    (true, true) => Ok(fs::rename(&kept, &path)?),
-                    // A crash came between the manifest and the move: it is there still.
-                    (true, false) => Ok(()),
-                    (false, _) => match fs::remove_file(&path) {
-                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-                        _ => Ok(()),
-                    },
-                }
-            })?;
-        }
-        manifest.placed.retain(|other| other.name != placed.name);
-        if !dry_run {
-            manifest.write(root)?;
-        }
+    Placing {
+        root,
+        manifest: &mut manifest,
+        steps: &mut steps,
     }
+    .take_back()?;
     steps.output("nothing was installed")
 }
 
 /// Every block goes, and the table with them. Grants and journal stay.
 fn release_all(root: &Root, steps: &mut Steps) -> anyhow::Result<()> {
-    if !root.journal().exists() {
+    if fs::symlink_metadata(root.journal()).is_err() {
         return Ok(());
     }
-    let premises = Premises::read(root, None)?;
-    let retort = premises::this_program()?;
-    let mut broker = Broker::new(premises.world(&retort, Limits::default().wall));
+    let mut broker = blocks::broker(root)?;
     let holds = broker.journal().map_err(blocks::anyhow_of)?.open_holds()?;
     for hold in &holds {
         steps.step(format!("unblock {}", hold.address), || {
@@ -401,11 +331,15 @@ fn release_all(root: &Root, steps: &mut Steps) -> anyhow::Result<()> {
             record.answer.map(drop).map_err(blocks::anyhow_of)
         })?;
     }
-    if premises.grants.firewall.backend == BackendName::Nftables {
-        let mut nftables = Nftables::open(root.path(), Limits::default().wall)?;
-        if !steps.dry_run && nftables.drop_table()? {
-            steps.steps.push("remove the nftables table".to_owned());
+    // Whatever backend is named today: the table may be an earlier one's.
+    match Nftables::open(root.path(), Limits::default().wall) {
+        Ok(mut nftables) => {
+            if !steps.dry_run && nftables.drop_table()? {
+                steps.note("remove the nftables table".to_owned());
+            }
+            Ok(())
         }
+        Err(backend::Error::NotSupported(_)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }

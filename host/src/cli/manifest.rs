@@ -31,6 +31,9 @@ pub(super) struct Placed {
     pub(super) kind: Kind,
     /// Something was there before, and is kept in `retort/replaced/<name>`.
     pub(super) replaced: bool,
+    /// What we put there: the target of a link, the SHA-256 of a component. Anything
+    /// else that stands there is somebody's.
+    pub(super) content: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

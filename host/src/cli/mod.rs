@@ -6,13 +6,16 @@ mod check;
 mod inspect;
 pub mod install;
 mod manifest;
+mod placing;
 mod run;
+mod steps;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -193,7 +196,10 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         } => {
             let component = build::build(&workspace, &package, None)?;
             let to = to.unwrap_or_else(|| PathBuf::from(format!("{package}.wasm")));
-            std::fs::write(&to, &component)?;
+            if let Some(folder) = to.parent() {
+                std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            }
+            std::fs::write(&to, &component).with_context(|| to.display().to_string())?;
             inspect::inspect(&to)
         }
     }

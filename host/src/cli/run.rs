@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::Output;
 use crate::conf;
+use crate::decide;
 use crate::effect::broker::Broker;
 use crate::effect::desk::Desk;
 use crate::event::Event;
@@ -49,14 +50,23 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
     let loaded = registry.load(&found, &premises.grants, &engine, compile::PATIENT)?;
     let wall = loaded.grants.limits.wall;
     let desk = Desk::open(Broker::new(premises.world(&retort, wall)))?;
-    let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let hostname = nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let expect = respond::expects(
+        &premises.conf,
+        &arguments.response,
+        loaded.grants.expect.as_ref(),
+    );
+    let event = decide::narrow(event, &expect, &hostname)
+        .map_err(|declined| anyhow::anyhow!("{}: {declined}", path.display()))?;
     let context = respond::Context {
         grants: &premises.grants,
         conf: &premises.conf,
         registry: &registry,
         desk: &desk,
         engine: &engine,
-        hostname: &hostname.unwrap_or_default(),
+        hostname: &hostname,
         owner: None,
         dry_run: arguments.dry_run,
         started: Instant::now(),

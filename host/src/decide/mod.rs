@@ -79,6 +79,35 @@ pub fn mask(
     Ok(Masked { event, keys })
 }
 
+/// The view of an event that somebody wrote down: what [`mask`] would leave of it.
+///
+/// # Errors
+/// When an expected field is absent.
+pub fn narrow(event: Event, expect: &Expect, own_hostname: &str) -> Result<Event, Declined> {
+    let mut narrowed = Event {
+        srcip: None,
+        user: None,
+        hostname: None,
+        filename: None,
+        ..event.clone()
+    };
+    for field in expect {
+        let field = *field;
+        match field {
+            Field::Srcip => narrowed.srcip = Some(required(field, Ok(event.srcip))?),
+            Field::User => narrowed.user = Some(required(field, Ok(event.user.clone()))?),
+            Field::Hostname => {
+                let named = event.hostname.clone();
+                narrowed.hostname = Some(named.unwrap_or_else(|| own_hostname.to_owned()));
+            }
+            Field::Filename => {
+                narrowed.filename = Some(required(field, Ok(event.filename.clone()))?);
+            }
+        }
+    }
+    Ok(narrowed)
+}
+
 /// What every response sees, whatever it expects.
 #[must_use]
 pub fn unmasked(request: &Request) -> Event {

@@ -55,6 +55,8 @@ pub struct Broker {
     owed: Option<Owed>,
     backends: BTreeMap<BackendName, Backend>,
     protect: Option<(Instant, Arc<ProtectList>)>,
+    /// Protected names that were never looked up.
+    unresolved: Vec<String>,
     runs: BTreeMap<u64, Open>,
 }
 
@@ -111,6 +113,7 @@ impl Broker {
             owed: None,
             backends: BTreeMap::new(),
             protect: None,
+            unresolved: Vec::new(),
             runs: BTreeMap::new(),
         }
     }
@@ -364,14 +367,28 @@ impl Broker {
                 .iter()
                 .map(|n| (n.clone(), "the white list has")),
         );
+        self.unresolved.clear();
         for (name, why) in names {
             let known = self.journal().ok().and_then(|j| j.addresses_of(&name).ok());
+            if known.as_ref().is_none_or(Vec::is_empty) {
+                self.unresolved.push(name.clone());
+            }
             entries.extend(known.unwrap_or_default().into_iter().map(|ip| Entry {
                 network: address::host(ip),
                 why: format!("{why} {name}"),
             }));
         }
         entries
+    }
+
+    /// What should be said of a block while a protected name is not known.
+    pub(super) fn unresolved(&self) -> Option<String> {
+        (!self.unresolved.is_empty()).then(|| {
+            format!(
+                "what {} stands for was never looked up, so it is not protected: run `retort check`",
+                self.unresolved.join(", ")
+            )
+        })
     }
 
     /// Every name that has to be protected: the caller resolves them where waiting

@@ -133,7 +133,7 @@ impl Broker {
                 Ok(Done::Blocked {
                     expires_in,
                     renewed: intended.renewed,
-                    warning: intended.warning.clone().or(unnoted),
+                    warning: intended.warning.clone().or(unnoted).or(self.unresolved()),
                 })
             }
             Err(refusal) => {

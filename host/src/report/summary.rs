@@ -49,6 +49,7 @@ impl Outcome {
     pub fn not_run(executable: &str, action: &str, why: &NotRun) -> Self {
         let verdict = match why {
             NotRun::Declined(_) => "declined",
+            NotRun::Disabled => "disabled",
             NotRun::Load(_) => "refused",
             NotRun::NoAnswer(_) => "no answer",
         };

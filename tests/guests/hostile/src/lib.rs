@@ -54,6 +54,10 @@ fn handle(event: Event) -> Result<(), Error> {
             prefix_length: 0,
         }),
         "block-nonsense" => firewall::block(Network { address: srcip(), prefix_length: 200 }),
+        "shrug" => {
+            let _ = firewall::block(Network { address: Address::Ipv4((127, 0, 0, 1)), prefix_length: 32 });
+            Ok(())
+        }
         "block-twice" => {
             firewall::block(Network::host(srcip()))?;
             firewall::block(Network::host(srcip()))

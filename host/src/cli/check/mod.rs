@@ -1,0 +1,233 @@
+//! `retort check`: everything that could be wrong, in one table, with what mends it.
+
+mod placed;
+mod responses;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::manifest::Manifest;
+use super::{Output, blocks};
+use crate::backend::nftables::Nftables;
+use crate::conf::Problem;
+use crate::conf::grants::BackendName;
+use crate::effect::broker::Broker;
+use crate::journal::{Journal, Owed};
+use crate::limits::Limits;
+use crate::premises::{self, Premises};
+use crate::report::Log;
+use crate::root::Root;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Grade {
+    Ok,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    grade: Grade,
+    subject: String,
+    what: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    fn row(&mut self, grade: Grade, subject: impl Into<String>, what: impl Into<String>) {
+        self.rows.push(Row {
+            grade,
+            subject: subject.into(),
+            what: what.into(),
+        });
+    }
+
+    fn result<E: std::fmt::Display>(&mut self, subject: &str, result: Result<String, E>) {
+        match result {
+            Ok(what) => self.row(Grade::Ok, subject, what),
+            Err(why) => self.row(Grade::Error, subject, format!("{why:#}")),
+        }
+    }
+}
+
+pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
+    let mut table = Table::default();
+    placed::ownership(root, &mut table);
+    let manifest = Manifest::read(root).unwrap_or_else(|why| {
+        table.row(Grade::Error, "installed.json", format!("{why:#}"));
+        Manifest::default()
+    });
+    let premises = match Premises::read(root, None) {
+        Ok(premises) => Some(premises),
+        Err(why) => {
+            table.row(Grade::Error, "configuration", format!("{why:#}"));
+            None
+        }
+    };
+    if let Some(premises) = &premises {
+        table.row(
+            Grade::Ok,
+            "retort.toml",
+            format!("{} responses have grants", premises.grants.responses.len()),
+        );
+        findings(&premises.conf.findings, &mut table);
+        responses::components(premises, &manifest, &mut table);
+        world(premises, &mut table);
+    }
+    placed::links(root, &manifest, &mut table);
+    if let Some(premises) = &premises {
+        placed::called(premises, &manifest, &mut table);
+    }
+    log(root, &mut table);
+
+    let mut human = String::new();
+    for row in &table.rows {
+        let grade = match row.grade {
+            Grade::Ok => "ok     ",
+            Grade::Warning => "warning",
+            Grade::Error => "ERROR  ",
+        };
+        let what = row.what.replace('\n', "\n          ");
+        let _ = writeln!(human, "{grade}  {}: {what}", row.subject);
+    }
+    let failed = table.rows.iter().any(|row| row.grade == Grade::Error);
+    Ok(Output::new(human, &table)?.failed_if(failed))
+}
+
+fn findings(findings: &[Problem], table: &mut Table) {
+    for finding in findings {
+        table.row(Grade::Warning, "ossec.conf", finding.to_string());
+    }
+}
+
+/// Journal, firewall and names.
+fn world(premises: &Premises, table: &mut Table) {
+    let root = &premises.root;
+    let wall = Limits::default().wall;
+    let open = Journal::open(&root.journal(), wall).and_then(|journal| journal.open_holds());
+    let held: Option<BTreeSet<IpAddr>> = open.as_ref().ok().map(|holds| {
+        let nftables = BackendName::Nftables.to_string();
+        let in_nftables = holds.iter().filter(|hold| hold.backend == nftables);
+        in_nftables.map(|hold| hold.address).collect()
+    });
+    table.result(
+        "journal",
+        open.map(|holds| format!("{} blocks stand", holds.len())),
+    );
+    if premises.grants.firewall.backend == BackendName::Nftables {
+        let seen = Nftables::open(root.path(), wall).and_then(|mut nftables| nftables.list());
+        if let (Ok(seen), Some(held)) = (&seen, held) {
+            differences(
+                &seen.iter().map(|(address, _)| *address).collect(),
+                &held,
+                table,
+            );
+        }
+        table.result(
+            "nftables",
+            seen.map(|seen| format!("{} addresses are in the set", seen.len())),
+        );
+    }
+    let owed = Owed::open(&root.owed()).and_then(|owed| owed.left_behind());
+    match owed {
+        Ok(owed) if owed.is_empty() => {}
+        Ok(owed) => {
+            let what = format!(
+                "{} deletes were cut short; `retort sweep` does them, or the next response",
+                owed.len()
+            );
+            table.row(Grade::Warning, "owed", what);
+        }
+        Err(why) => table.row(
+            Grade::Error,
+            root.owed().display().to_string(),
+            why.to_string(),
+        ),
+    }
+    let Ok(retort) = premises::this_program() else {
+        return;
+    };
+    let mut broker = Broker::new(premises.world(&retort, wall));
+    for (name, found) in blocks::refresh(&mut broker) {
+        match found {
+            Ok(addresses) => table.row(Grade::Ok, name, format!("protected as {addresses:?}")),
+            Err(why) => table.row(
+                Grade::Warning,
+                name,
+                format!("is to be protected, but is not found: {why}"),
+            ),
+        }
+    }
+    match broker.protect_list() {
+        Ok(list) => {
+            let holds = broker.journal().and_then(|journal| {
+                let open = journal.open_holds();
+                open.map_err(|e| crate::effect::Refusal::unavailable(e.to_string()))
+            });
+            for hold in holds.unwrap_or_default() {
+                if let Some(why) = list.refuses(crate::address::host(hold.address)) {
+                    let what = format!(
+                        "it is blocked for {} and protected ({why}); `retort sweep` lifts it",
+                        hold.response
+                    );
+                    table.row(Grade::Warning, hold.address.to_string(), what);
+                }
+            }
+            let what = format!("{} entries", list.entries().len());
+            table.row(Grade::Ok, "protect list", what);
+        }
+        Err(refusal) => table.row(Grade::Error, "protect list", refusal.reason),
+    }
+}
+
+/// What the journal has and the firewall has not, and the other way round.
+fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Table) {
+    let some = |addresses: Vec<&IpAddr>| {
+        let shown: Vec<String> = addresses.iter().take(5).map(ToString::to_string).collect();
+        let more = if addresses.len() > shown.len() {
+            ", …"
+        } else {
+            ""
+        };
+        format!("{} ({}{more})", addresses.len(), shown.join(", "))
+    };
+    let lost: Vec<&IpAddr> = held.difference(seen).collect();
+    if !lost.is_empty() {
+        let what = format!(
+            "{} addresses are held and not in the firewall: somebody removed them there; `retort unblock` forgets one, its next alert blocks it again",
+            some(lost)
+        );
+        table.row(Grade::Warning, "nftables", what);
+    }
+    let foreign: Vec<&IpAddr> = seen.difference(held).collect();
+    if !foreign.is_empty() {
+        let what = format!(
+            "{} addresses are in the firewall and not held: they were blocked without the journal, and leave by the kernel's clock or `retort unblock`",
+            some(foreign)
+        );
+        table.row(Grade::Warning, "nftables", what);
+    }
+}
+
+fn log(root: &Root, table: &mut Table) {
+    let opened = cap_std::fs::Dir::open_ambient_dir(root.logs(), cap_std::ambient_authority());
+    match opened {
+        Ok(logs) => table.result(
+            "log",
+            Log::open(&logs).map(|_| "active-responses.log is a plain file".to_owned()),
+        ),
+        Err(why) => table.row(
+            Grade::Warning,
+            "log",
+            format!("{}: {why}", root.logs().display()),
+        ),
+    }
+}

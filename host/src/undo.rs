@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::event::Dialect;
-    use crate::journal::{Intent, Invocation, Journal};
+    use crate::journal::{Intent, Invocation, Journal, Run};
 
     const START: u64 = 1000;
 
@@ -103,14 +103,15 @@ mod tests {
             owner: Owner::of(1),
             dry_run: false,
         };
-        let run = journal.begin(&at(0), &invocation).unwrap();
         let intent = Intent {
             address: "192.0.2.1".parse().unwrap(),
             backend: "record".into(),
             lasts: Duration::from_secs(600),
             orphan_lasts: Some(Duration::from_secs(100)),
         };
-        let intended = journal.intend(&at(0), run, &intent).unwrap();
+        let intended = journal
+            .intend(&at(0), Run::New(&invocation), &intent)
+            .unwrap();
         if state != State::Intended {
             journal.done(intended.hold, None).unwrap();
         }

@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use cap_std::fs::Dir;
-use jiff::ZonedDateTime;
 use wasmtime::Engine;
 
 use crate::decide::Declined;
@@ -122,7 +121,7 @@ impl Call<'_> {
             message::from_line(&line.unwrap_or_default())?
         };
         let program = &self.place.program;
-        self.log(&report::started(&request, program, &ZonedDateTime::now()));
+        self.log(&report::started(&request, program, &report::now()));
         Ok(request)
     }
 
@@ -231,13 +230,13 @@ impl Call<'_> {
             .and_then(|()| stdout.flush())
             .map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&asked).trim_end().to_owned();
-        self.log(&[report::wazuh_line(program, &text, &ZonedDateTime::now())]);
+        self.log(&[report::wazuh_line(program, &text, &report::now())]);
         let line = lines.next_line().map_err(|e| e.to_string())?;
         let line = line.ok_or_else(|| "it closed the pipe".to_owned())?;
         let reply = message::reply(&line, request.dialect).map_err(|e| e.to_string())?;
         if let Ok(json) = message::json::parse(&line) {
             let echo = report::echo(&json, program, request.dialect);
-            self.log(&[report::wazuh_line(program, &echo, &ZonedDateTime::now())]);
+            self.log(&[report::wazuh_line(program, &echo, &report::now())]);
         }
         Ok(match reply {
             message::Reply::Continue => Consent::Continue,
@@ -266,7 +265,7 @@ impl Call<'_> {
             lines.push(report::wazuh_line(
                 &self.place.program,
                 word,
-                &ZonedDateTime::now(),
+                &report::now(),
             ));
         }
         self.log(&lines);
@@ -320,7 +319,7 @@ fn open_log(place: &Place) -> anyhow::Result<Log> {
 }
 
 fn line(outcome: &Outcome) -> String {
-    report::outcome_line(outcome, &ZonedDateTime::now())
+    report::outcome_line(outcome, &report::now())
 }
 
 fn swept_line(swept: &sweep::Swept) -> String {

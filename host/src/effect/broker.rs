@@ -77,7 +77,7 @@ pub(super) struct Context {
     pub(super) observes: bool,
     pub(super) deadline: Instant,
     /// Its row in the journal, from its first effect on.
-    journaled: OnceLock<i64>,
+    pub(super) journaled: OnceLock<i64>,
 }
 
 impl Context {
@@ -88,7 +88,7 @@ impl Context {
         left.checked_div(4).unwrap_or_default().saturating_mul(3)
     }
 
-    fn invocation(&self) -> Invocation {
+    pub(super) fn invocation(&self) -> Invocation {
         let run = &self.run;
         Invocation {
             response: run.response.clone(),
@@ -212,8 +212,9 @@ impl Broker {
     fn release_run(&mut self, id: u64) -> Vec<Record> {
         let records = self.of_run(id, Self::release_all);
         let debt = self.runs.get_mut(&id).and_then(|open| open.debt.take());
-        if records.iter().all(|record| record.answer.is_ok()) {
-            debt.map(|slot| self.strike(slot));
+        let done = records.iter().all(|record| record.answer.is_ok());
+        if let Some(slot) = debt.filter(|_| done) {
+            self.strike(slot);
         }
         records
     }

@@ -12,7 +12,7 @@ use crate::address;
 use crate::backend::Element;
 use crate::conf::ar::{self, Longest};
 use crate::conf::grants::BackendName;
-use crate::journal::{Hold, Intent, Lock, State};
+use crate::journal::{self, Hold, Intent, Lock, State};
 
 /// A block above the budget: long enough to slow an attacker down, short enough
 /// to do no lasting harm where the alerts were made up.
@@ -62,7 +62,6 @@ impl Broker {
     ) -> Result<Intended, Refusal> {
         let lock = self.lock(context.patience())?;
         let now = now()?;
-        let run = self.journaled(context, &now)?;
         let (mut lasts, orphan_lasts) = self.lasts(context);
         let global = self.world.grants.firewall.per_minute;
         let own = context
@@ -96,7 +95,15 @@ impl Broker {
             lasts,
             orphan_lasts,
         };
+        let invocation = context.invocation();
+        let run = context
+            .journaled
+            .get()
+            .map_or(journal::Run::New(&invocation), |row| {
+                journal::Run::Known(*row)
+            });
         let intended = journal.intend(&now, run, &intent).map_err(trouble)?;
+        let _ = context.journaled.set(intended.run);
         Ok(Intended {
             hold: intended.hold,
             renewed: intended.renewed,

@@ -71,30 +71,7 @@ impl Journal {
     /// # Errors
     /// See [`Error`].
     pub fn begin(&mut self, now: &Now, invocation: &Invocation) -> Result<i64, Error> {
-        let event = json(&invocation.event);
-        let owner = invocation.owner.as_ref().map(json);
-        let dialect = json(&invocation.dialect);
-        // No effect hangs on this row alone: it need not wait for the disk.
-        self.relaxed(|journal| {
-            journal.write(|t| {
-                t.prepare_cached(
-                    "INSERT INTO run (response, digest, dialect, event, key, origin, owner, dry, began)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    invocation.response,
-                    invocation.digest,
-                    dialect,
-                    event,
-                    invocation.key,
-                    invocation.origin,
-                    owner,
-                    invocation.dry_run,
-                    now.wall.as_secs_f64()
-                ])?;
-                Ok(t.last_insert_rowid())
-            })
-        })
+        self.relaxed(|journal| journal.write(|t| begin(t, now, invocation)))
     }
 
     /// A helper is about to be started.
@@ -216,7 +193,10 @@ impl Journal {
     }
 
     /// Runs `work` without waiting for the disk at its commit.
-    fn relaxed<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn relaxed<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.connection
             .execute_batch("PRAGMA synchronous = NORMAL")
             .map_err(|e| self.wrong(e))?;
@@ -265,6 +245,29 @@ impl Journal {
         let texts = read().map_err(|e| self.wrong(e))?;
         Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
     }
+}
+
+pub(super) fn begin(
+    t: &rusqlite::Transaction<'_>,
+    now: &Now,
+    invocation: &Invocation,
+) -> rusqlite::Result<i64> {
+    t.prepare_cached(
+        "INSERT INTO run (response, digest, dialect, event, key, origin, owner, dry, began)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        invocation.response,
+        invocation.digest,
+        json(&invocation.dialect),
+        json(&invocation.event),
+        invocation.key,
+        invocation.origin,
+        invocation.owner.as_ref().map(json),
+        invocation.dry_run,
+        now.wall.as_secs_f64()
+    ])?;
+    Ok(t.last_insert_rowid())
 }
 
 /// The oldest runs that no open hold needs.

@@ -178,9 +178,9 @@ impl Journal {
     pub fn maybe_due(&self, now: &Now, limit: u32) -> Result<Vec<Hold>, Error> {
         self.holds(
             "hold.id IN (
-                SELECT id FROM hold WHERE closed IS NULL AND deadline_boot <= ?1
-                UNION SELECT id FROM hold WHERE closed IS NULL AND orphan_boot IS NOT NULL AND orphan_boot <= ?1
-                UNION SELECT id FROM hold WHERE closed IS NULL AND state <> 'done'
+                SELECT id FROM hold WHERE closed IS NULL AND boot_id = ?2 AND due_boot <= ?1
+                UNION SELECT id FROM hold INDEXED BY hold_between
+                    WHERE closed IS NULL AND state <> 'done'
                 UNION SELECT id FROM hold WHERE closed IS NULL AND boot_id < ?2
                 UNION SELECT id FROM hold WHERE closed IS NULL AND boot_id > ?2
                 LIMIT ?3)",

@@ -6,8 +6,9 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, Transaction, named_params, params};
 use serde::{Deserialize, Serialize};
 
+use super::history::begin;
 use super::hold::{State, close, json};
-use super::{Error, Journal, Now};
+use super::{Error, Invocation, Journal, Now};
 
 /// Intents that budgets count are forgotten after this; budgets count in minutes.
 const COUNTED_FOR: f64 = 3600.0;
@@ -25,9 +26,20 @@ pub struct Intent {
     pub orphan_lasts: Option<Duration>,
 }
 
+/// Whose intent it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Run<'a> {
+    /// That of a run which is written down.
+    Known(i64),
+    /// That of one which begins with it.
+    New(&'a Invocation),
+}
+
 /// What an intent became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intended {
+    /// The run that it belongs to.
+    pub run: i64,
     /// The hold.
     pub hold: i64,
     /// It stood before; its deadline starts anew.
@@ -41,8 +53,12 @@ impl Journal {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn intend(&mut self, now: &Now, run: i64, intent: &Intent) -> Result<Intended, Error> {
+    pub fn intend(&mut self, now: &Now, run: Run<'_>, intent: &Intent) -> Result<Intended, Error> {
         self.write(|t| {
+            let run = match run {
+                Run::Known(run) => run,
+                Run::New(invocation) => begin(t, now, invocation)?,
+            };
             let (response, key): (String, String) = t
                 .prepare_cached("SELECT response, key FROM run WHERE id = ?1")?
                 .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -67,24 +83,29 @@ impl Journal {
                 }
             };
             Ok(Intended {
+                run,
                 hold,
                 renewed: open.is_some(),
             })
         })
     }
 
-    /// The effect is there, and leaves by itself after `expires_in`.
+    /// The effect is there, and leaves by itself after `expires_in`. A crash of the
+    /// machine may forget that; it has forgotten the effect too, then, and the intent
+    /// stands.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn done(&mut self, hold: i64, expires_in: Option<Duration>) -> Result<(), Error> {
-        self.write(|t| {
-            t.prepare_cached(
-                "UPDATE hold SET state = 'done', before = NULL, expires_in = ?2
-                 WHERE id = ?1 AND closed IS NULL",
-            )?
-            .execute(params![hold, expires_in.map(|d| d.as_secs_f64())])
-            .map(drop)
+        self.relaxed(|journal| {
+            journal.write(|t| {
+                t.prepare_cached(
+                    "UPDATE hold SET state = 'done', before = NULL, expires_in = ?2
+                     WHERE id = ?1 AND closed IS NULL",
+                )?
+                .execute(params![hold, expires_in.map(|d| d.as_secs_f64())])
+                .map(drop)
+            })
         })
     }
 
@@ -137,9 +158,9 @@ fn insert(
     let boot = now.boot.as_secs_f64();
     t.prepare_cached(
         "INSERT INTO hold (run, response, key, address, backend, state, boot_id, began_boot,
-         began_wall, lasts, orphan_lasts, deadline_boot, orphan_boot)
+         began_wall, lasts, orphan_lasts, due_boot)
          VALUES (:run, :response, :key, :address, :backend, 'intended', :boot_id, :boot, :wall,
-         :lasts, :orphan, :boot + :lasts, :boot + :orphan)",
+         :lasts, :orphan, :boot + min(:lasts, coalesce(:orphan, :lasts)))",
     )?
     .execute(named_params! {
         ":run": run,
@@ -172,7 +193,7 @@ impl Before {
     fn put_back(&self, t: &Transaction<'_>, hold: i64) -> rusqlite::Result<()> {
         t.prepare_cached(
             "UPDATE hold SET run = ?2, state = ?3, boot_id = ?4, began_boot = ?5, began_wall = ?6,
-             lasts = ?7, orphan_lasts = ?8, deadline_boot = ?5 + ?7, orphan_boot = ?5 + ?8,
+             lasts = ?7, orphan_lasts = ?8, due_boot = ?5 + min(?7, coalesce(?8, ?7)),
              before = NULL WHERE id = ?1",
         )?
         .execute(params![
@@ -218,7 +239,7 @@ pub(super) fn restart(
     t.prepare_cached(
         "UPDATE hold SET run = coalesce(:run, run), state = 'intended', boot_id = :boot_id,
          began_boot = :boot, began_wall = :wall, lasts = :lasts, orphan_lasts = :orphan,
-         deadline_boot = :boot + :lasts, orphan_boot = :boot + :orphan, before = :before
+         due_boot = :boot + min(:lasts, coalesce(:orphan, :lasts)), before = :before
          WHERE id = :id",
     )?
     .execute(named_params! {
@@ -236,8 +257,10 @@ pub(super) fn restart(
 
 fn count(t: &Transaction<'_>, now: &Now, response: &str) -> rusqlite::Result<()> {
     let at = now.boot.as_secs_f64();
-    t.prepare_cached("DELETE FROM intent WHERE at < ?1 OR boot_id <> ?2")?
+    t.prepare_cached("DELETE FROM intent WHERE boot_id = ?2 AND at < ?1")?
         .execute(params![at - COUNTED_FOR, now.boot_id])?;
+    t.prepare_cached("DELETE FROM intent WHERE boot_id < ?1 OR boot_id > ?1")?
+        .execute(params![now.boot_id])?;
     t.prepare_cached("INSERT INTO intent (boot_id, at, response) VALUES (?1, ?2, ?3)")?
         .execute(params![now.boot_id, at, response])
         .map(drop)

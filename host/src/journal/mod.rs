@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
 pub use hold::{Hold, State};
-pub use intent::{Intended, Intent};
+pub use intent::{Intended, Intent, Run};
 pub use lock::{Lock, lock};
 pub use now::{Now, Owner};
 pub use owed::{Debt, Owed, Slot};

@@ -22,6 +22,10 @@ use super::{Hold, Now, Owner};
 /// One release, as JSON, padded with zeros: two digests, a process and two clocks.
 const SLOT: usize = 512;
 
+/// In front of the slots, a byte for each: whether it is taken. All that is read
+/// where nothing is owed.
+const TAKEN: u8 = 1;
+
 /// Deletes that may be in progress or left behind at one time. An execd sends its
 /// deletes one after another, or all that it has when it stops.
 const SLOTS: usize = 1024;
@@ -99,7 +103,7 @@ impl Owed {
             .mode(0o600)
             .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
             .open(path)?;
-        let size = SLOT.saturating_mul(SLOTS);
+        let size = SLOT.saturating_add(1).saturating_mul(SLOTS);
         if file.metadata()?.len() < size as u64 {
             let size = i64::try_from(size).map_err(io::Error::other)?;
             fallocate(file.as_fd(), FallocateFlags::empty(), 0, size)?;
@@ -118,12 +122,13 @@ impl Owed {
         }
         text.resize(SLOT, 0);
         let _alone = self.alone()?;
-        let slots = self.read()?;
-        let free = slots
-            .chunks(SLOT)
-            .position(|slot| slot.first().is_none_or(|byte| *byte == 0))
+        let free = self
+            .taken()?
+            .iter()
+            .position(|byte| *byte != TAKEN)
             .ok_or(io::ErrorKind::StorageFull)?;
         self.file.write_all_at(&text, offset(free))?;
+        self.file.write_all_at(&[TAKEN], flag(free))?;
         Ok(Slot(free))
     }
 
@@ -132,29 +137,38 @@ impl Owed {
     /// # Errors
     /// The system's.
     pub fn strike(&self, slot: Slot) -> io::Result<()> {
-        self.file.write_all_at(&[0; SLOT], offset(slot.0))
+        self.file.write_all_at(&[0], flag(slot.0))
     }
 
-    /// The debts of processes that are gone; with `mine`, this one's too.
+    /// The debts of processes that are gone.
     ///
     /// # Errors
     /// The system's.
     pub fn left_behind(&self) -> io::Result<Vec<(Slot, Debt)>> {
-        let slots = self.read()?;
-        let debts = slots.chunks(SLOT).enumerate().filter_map(|(at, slot)| {
-            let text = slot.split(|byte| *byte == 0).next()?;
-            // One that can't be read was cut off while it was written: before anything
-            // was done.
-            let debt: Debt = serde_json::from_slice(text).ok()?;
-            (!debt.by.alive()).then_some((Slot(at), debt))
-        });
-        Ok(debts.collect())
+        let mut debts = Vec::new();
+        for (at, _) in self
+            .taken()?
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == TAKEN)
+        {
+            let mut slot = [0; SLOT];
+            self.file.read_exact_at(&mut slot, offset(at))?;
+            let text = slot.split(|byte| *byte == 0).next().unwrap_or_default();
+            match serde_json::from_slice::<Debt>(text) {
+                Ok(debt) if debt.by.alive() => {}
+                Ok(debt) => debts.push((Slot(at), debt)),
+                // No version wrote it: nobody can say what is owed.
+                Err(_) => self.strike(Slot(at))?,
+            }
+        }
+        Ok(debts)
     }
 
-    fn read(&self) -> io::Result<Vec<u8>> {
-        let mut slots = vec![0; SLOT.saturating_mul(SLOTS)];
-        self.file.read_exact_at(&mut slots, 0)?;
-        Ok(slots)
+    fn taken(&self) -> io::Result<[u8; SLOTS]> {
+        let mut taken = [0; SLOTS];
+        self.file.read_exact_at(&mut taken, 0)?;
+        Ok(taken)
     }
 
     fn alone(&self) -> io::Result<Flock<File>> {
@@ -173,6 +187,11 @@ impl Owed {
     }
 }
 
+fn flag(slot: usize) -> u64 {
+    u64::try_from(slot).unwrap_or(u64::MAX)
+}
+
 fn offset(slot: usize) -> u64 {
-    u64::try_from(slot.saturating_mul(SLOT)).unwrap_or(u64::MAX)
+    let at = slot.saturating_mul(SLOT).saturating_add(SLOTS);
+    u64::try_from(at).unwrap_or(u64::MAX)
 }

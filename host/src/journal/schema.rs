@@ -25,19 +25,17 @@ CREATE TABLE hold (
     began_boot REAL NOT NULL, began_wall REAL NOT NULL,
     lasts REAL NOT NULL, orphan_lasts REAL,
     before TEXT,
-    deadline_boot REAL NOT NULL, orphan_boot REAL,
+    due_boot REAL NOT NULL,
     expires_in REAL, closed REAL, how TEXT
 ) STRICT;
 CREATE UNIQUE INDEX hold_open ON hold (address, backend, response, key) WHERE closed IS NULL;
 CREATE INDEX hold_key ON hold (response, key) WHERE closed IS NULL;
-CREATE INDEX hold_due ON hold (deadline_boot) WHERE closed IS NULL;
-CREATE INDEX hold_orphan ON hold (orphan_boot) WHERE closed IS NULL AND orphan_boot IS NOT NULL;
-CREATE INDEX hold_between ON hold (state) WHERE closed IS NULL AND state <> 'done';
-CREATE INDEX hold_boot ON hold (boot_id) WHERE closed IS NULL;
+CREATE INDEX hold_due ON hold (boot_id, due_boot) WHERE closed IS NULL;
+CREATE INDEX hold_between ON hold (id) WHERE closed IS NULL AND state <> 'done';
 CREATE INDEX hold_run ON hold (run);
 CREATE INDEX run_origin ON run (origin) WHERE origin <> '';
 CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
-CREATE INDEX intent_at ON intent (at);
+CREATE INDEX intent_at ON intent (boot_id, at);
 CREATE TABLE helper (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,
@@ -55,11 +53,11 @@ PRAGMA user_version = 1;
 pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
     let sql = |e| journal.wrong(e);
     let found = known(journal)?;
-    // The log stays small by itself, but no process pays for emptying it when it
-    // ends: a drop-in is short.
+    // No process pays for emptying the log when it ends: a drop-in is short. But the
+    // next one reads what is left of it, so it is kept small: about ten runs.
     journal
         .connection
-        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;")
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 128;")
         .map_err(sql)?;
     journal
         .connection

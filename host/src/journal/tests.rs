@@ -58,7 +58,9 @@ fn block(
     seconds: u64,
 ) -> Intended {
     let run = journal.begin(now, &invocation(response, address)).unwrap();
-    let intended = journal.intend(now, run, &intent(address, seconds)).unwrap();
+    let intended = journal
+        .intend(now, Run::Known(run), &intent(address, seconds))
+        .unwrap();
     journal
         .done(intended.hold, Some(Duration::from_secs(seconds)))
         .unwrap();
@@ -77,7 +79,7 @@ fn a_hold_is_written_before_it_is_done_and_open_until_it_is_gone() {
     let run = journal.begin(&at(0), &invocation("drop", "k")).unwrap();
     assert!(journal.open_holds().unwrap().is_empty());
     let intended = journal
-        .intend(&at(0), run, &intent("192.0.2.1", 60))
+        .intend(&at(0), Run::Known(run), &intent("192.0.2.1", 60))
         .unwrap();
     let state = |journal: &Journal| journal.open_holds().unwrap()[0].state;
     assert_eq!((intended.renewed, state(journal)), (false, State::Intended));
@@ -113,7 +115,7 @@ fn a_renewal_that_fails_leaves_the_hold_as_it_was() {
         .begin(&at(50), &invocation("drop", "192.0.2.1"))
         .unwrap();
     desk.journal
-        .intend(&at(50), run, &intent("192.0.2.1", 60))
+        .intend(&at(50), Run::Known(run), &intent("192.0.2.1", 60))
         .unwrap();
     assert_eq!(left(&desk.journal, &at(50)), [60]);
     desk.journal
@@ -132,7 +134,7 @@ fn a_block_that_fails_is_no_hold() {
         .unwrap();
     let intended = desk
         .journal
-        .intend(&at(0), run, &intent("192.0.2.1", 60))
+        .intend(&at(0), Run::Known(run), &intent("192.0.2.1", 60))
         .unwrap();
     desk.journal
         .failed(&at(0), intended.hold, "the kernel is away")
@@ -224,7 +226,7 @@ fn what_may_be_due_is_found_and_nothing_else() {
         .unwrap();
     let half = desk
         .journal
-        .intend(&at(0), run, &intent("192.0.2.3", 600))
+        .intend(&at(0), Run::Known(run), &intent("192.0.2.3", 600))
         .unwrap();
     let run = desk
         .journal
@@ -234,7 +236,10 @@ fn what_may_be_due_is_found_and_nothing_else() {
         orphan_lasts: Some(Duration::from_secs(20)),
         ..intent("192.0.2.4", 600)
     };
-    let orphan = desk.journal.intend(&at(0), run, &orphan).unwrap();
+    let orphan = desk
+        .journal
+        .intend(&at(0), Run::Known(run), &orphan)
+        .unwrap();
     desk.journal.done(orphan.hold, None).unwrap();
 
     let due = |now: &Now, limit: u32| -> Vec<i64> {
@@ -462,7 +467,11 @@ fn a_full_disk_and_a_read_only_one_are_told_apart_and_lose_nothing() {
             Ok(run) => run,
             Err(error) => break error,
         };
-        match journal.intend(&at(0), run, &intent(&format!("192.0.3.{written}"), 600)) {
+        match journal.intend(
+            &at(0),
+            Run::Known(run),
+            &intent(&format!("192.0.3.{written}"), 600),
+        ) {
             Ok(_) => written += 1,
             Err(error) => break error,
         }
@@ -495,7 +504,7 @@ fn write_until_killed(path: &Path) {
             .begin(&at(0), &invocation("drop", &address))
             .unwrap();
         let hold = journal
-            .intend(&at(0), run, &intent(&address, 600))
+            .intend(&at(0), Run::Known(run), &intent(&address, 600))
             .unwrap()
             .hold;
         println!("\nintended {address}");

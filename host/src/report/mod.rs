@@ -4,6 +4,7 @@
 //! Every line is built from typed values with control characters escaped: no text
 //! of an alert can end a line or begin another.
 
+mod clock;
 mod line;
 mod log;
 mod summary;
@@ -11,6 +12,7 @@ mod summary;
 mod tests;
 
 pub use crate::escape::escape;
+pub use clock::now;
 pub use line::{Outcome, date, echo, outcome_line, started, wazuh_line};
 pub use log::{Log, Refused};
 pub use summary::effect;

@@ -43,14 +43,23 @@ pub(super) struct State {
     pub(super) calls: Calls,
     pub(super) hostname: String,
     pub(super) lines: Lines,
-    pub(super) wasi: WasiCtx,
+    wasi: Option<WasiCtx>,
+    printed: MemoryOutputPipe,
     pub(super) table: ResourceTable,
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Made when it is first asked for: most guests import nothing of it.
+        let ctx = self.wasi.get_or_insert_with(|| {
+            WasiCtx::builder()
+                .stdout(self.printed.clone())
+                .stderr(self.printed.clone())
+                .max_random_size(256)
+                .build()
+        });
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx,
             table: &mut self.table,
         }
     }
@@ -148,11 +157,8 @@ impl Vessel {
             calls: Calls::new(session, limits.host_calls),
             hostname: hostname.to_owned(),
             lines: Lines::new(limits.log_bytes),
-            wasi: WasiCtx::builder()
-                .stdout(printed.clone())
-                .stderr(printed.clone())
-                .max_random_size(256)
-                .build(),
+            wasi: None,
+            printed: printed.clone(),
             table: ResourceTable::new(),
         };
         let mut store = Store::new(self.pre.engine(), state);

@@ -195,3 +195,55 @@ fn offset(slot: usize) -> u64 {
     let at = slot.saturating_mul(SLOT).saturating_add(SLOTS);
     u64::try_from(at).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn debt_of(pid: i32) -> Debt {
+        let now = Now::read().unwrap();
+        let mut debt = Debt::new(&now, "drop", "k", "").unwrap();
+        debt.by = Owner::of(pid).unwrap();
+        debt
+    }
+
+    #[test]
+    fn what_a_living_process_began_is_its_own_and_what_a_dead_one_left_is_owed() {
+        let dir = tempfile::tempdir().unwrap();
+        let owed = Owed::open(&dir.path().join("owed")).unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let debt = debt_of(child.id().try_into().unwrap());
+        let slot = owed.note(&debt).unwrap();
+        assert!(owed.left_behind().unwrap().is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whoever opens the file next finds it.
+        let later = Owed::open(&dir.path().join("owed")).unwrap();
+        assert_eq!(later.left_behind().unwrap(), [(slot, debt)]);
+        later.strike(slot).unwrap();
+        assert!(owed.left_behind().unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_slot_is_used_and_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let owed = Owed::open(&dir.path().join("owed")).unwrap();
+        let debt = debt_of(std::process::id().try_into().unwrap());
+        let slots: Vec<Slot> = (0..SLOTS).map(|_| owed.note(&debt).unwrap()).collect();
+        assert_eq!(
+            owed.note(&debt).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        owed.strike(slots[7]).unwrap();
+        assert_eq!(owed.note(&debt).unwrap(), slots[7]);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("owed")).unwrap();
+        assert!(Owed::open(&dir.path().join("owed")).is_err());
+    }
+}

@@ -204,3 +204,41 @@ fn a_flipped_byte_in_the_cache_is_compiled_anew() {
         );
     }
 }
+
+/// A journal that others could have written is not believed, not even to let go.
+#[test]
+fn in_a_folder_that_others_can_write_nothing_is_believed() {
+    let root = Root::with(
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        "ossec",
+        "record",
+    );
+    let call = |action: &str| {
+        let status = Command::new(root.bin("firewall-drop"))
+            .args([action, "-", "203.0.113.7", "1.1", "5712", "x", "-"])
+            .status()
+            .unwrap();
+        status.code().unwrap()
+    };
+    assert_eq!(call("add"), 0);
+    let own = root.path().join("retort");
+    let mode =
+        |mode| std::fs::set_permissions(&own, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    assert_eq!(call("delete"), 1);
+    for arguments in [
+        &["unblock", "203.0.113.7"][..],
+        &["sweep"],
+        &["blocks", "list"],
+    ] {
+        let output = root.retort(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("chmod go-w"),
+            "{arguments:?}: {output:?}"
+        );
+    }
+    mode(0o700);
+    assert_eq!(root.blocked(), ["203.0.113.7"]);
+    assert_eq!(call("delete"), 0);
+}

@@ -178,8 +178,10 @@ impl Call<'_> {
         })
     }
 
-    /// A delete where nothing else can be relied on: journal and firewall are asked.
+    /// A delete where nothing else can be relied on: journal and firewall are asked. A
+    /// journal that others could have written is not believed.
     fn release(&self, request: &Request, why: &anyhow::Error) -> anyhow::Result<bool> {
+        premises::installed(&self.place.root)?;
         let wall = Limits::default().wall;
         let premises = Premises::bare(&self.place.root);
         let broker = Broker::new(premises.world(&premises::this_program()?, wall));

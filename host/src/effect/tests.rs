@@ -311,6 +311,7 @@ fn effects_and_answers_survive_the_seam() {
         Effect::Block { network },
         Effect::Unblock { network: wide },
         Effect::IsBlocked { network },
+        Effect::Release,
         Effect::Run {
             helper: "restart".into(),
         },

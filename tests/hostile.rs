@@ -279,11 +279,7 @@ fn what_a_dying_guest_did_is_known_and_taken_back_without_it() {
 
 #[test]
 fn a_hand_written_event_is_masked_as_an_alert_is() {
-    let root = Root::with(
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        "ossec",
-        "record",
-    );
+    let root = Root::firewall_drop("ossec");
     let event = json!({"action": "add", "srcip": ATTACKER, "user": "root", "filename": "/x"});
     let outcome = root.run("firewall-drop", &event);
     assert_eq!(outcome["verdict"]["verdict"], "ok", "{outcome}");

@@ -45,23 +45,10 @@ fn as_neighbour(program: &str) -> bool {
         .success()
 }
 
-fn good(root: &Root) {
-    let add = root.run(
-        "firewall-drop",
-        &json!({"action": "add", "srcip": "203.0.113.7"}),
-    );
-    assert_eq!(add["verdict"]["verdict"], "ok", "{add}");
-    let delete = root.run(
-        "firewall-drop",
-        &json!({"action": "delete", "srcip": "203.0.113.7"}),
-    );
-    assert_eq!(delete["verdict"]["verdict"], "ok", "{delete}");
-}
-
 #[test]
 fn what_is_trusted_is_out_of_reach() {
     let root = root();
-    good(&root);
+    root.works();
     let path = root.path().display();
     assert!(
         as_neighbour(&format!("echo x > {path}/logs/mine")),
@@ -81,7 +68,7 @@ fn what_is_trusted_is_out_of_reach() {
     ] {
         assert!(!as_neighbour(&attempt), "{attempt}");
     }
-    good(&root);
+    root.works();
 }
 
 #[test]
@@ -118,22 +105,6 @@ fn what_others_could_write_is_refused_and_named() {
     }
 }
 
-fn call(root: &Root) -> i32 {
-    let status = Command::new(root.bin("firewall-drop"))
-        .args([
-            "add",
-            "-",
-            "203.0.113.7",
-            "1.1",
-            "5712",
-            "/var/log/auth.log",
-            "-",
-        ])
-        .status()
-        .unwrap();
-    status.code().unwrap()
-}
-
 #[test]
 fn the_log_leads_nowhere_else() {
     let root = root();
@@ -145,7 +116,7 @@ fn the_log_leads_nowhere_else() {
         let _ = std::fs::remove_file(&log);
         make(&victim, &log);
         assert_eq!(
-            call(&root),
+            root.call("firewall-drop", "add", "203.0.113.7"),
             0,
             "a log that leads elsewhere is no reason not to act"
         );
@@ -161,7 +132,11 @@ fn the_log_leads_nowhere_else() {
     link(&|victim, log| std::fs::hard_link(victim, log).unwrap());
     let _ = std::fs::remove_file(&log);
     assert!(as_neighbour(&format!("mkfifo {}", log.display())));
-    assert_eq!(call(&root), 0, "a pipe without a reader does not hang us");
+    assert_eq!(
+        root.call("firewall-drop", "add", "203.0.113.7"),
+        0,
+        "a pipe without a reader does not hang us"
+    );
 }
 
 #[test]
@@ -173,7 +148,7 @@ fn ossec_conf_widens_nothing() {
         "echo '<ossec_config><command><name>f</name><executable>firewall-drop</executable><expect>srcip,user,filename</expect></command></ossec_config>' > {}",
         conf.display()
     )));
-    assert_eq!(call(&root), 0);
+    assert_eq!(root.call("firewall-drop", "add", "203.0.113.7"), 0);
     let history = root.json(&["history"]);
     assert_eq!(history[0]["event"]["srcip"], "203.0.113.7");
     assert_eq!(history[0]["event"]["filename"], json!(null));
@@ -184,7 +159,7 @@ fn ossec_conf_widens_nothing() {
 #[test]
 fn a_flipped_byte_in_the_cache_is_compiled_anew() {
     let root = root();
-    good(&root);
+    root.works();
     let cache = root.path().join("retort/cache");
     let file = std::fs::read_dir(&cache)
         .unwrap()
@@ -197,7 +172,7 @@ fn a_flipped_byte_in_the_cache_is_compiled_anew() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;
         std::fs::write(&file, &bytes).unwrap();
-        good(&root);
+        root.works();
         assert!(
             std::fs::read(&file).unwrap() == whole,
             "byte {at}: it was not written anew"
@@ -208,18 +183,8 @@ fn a_flipped_byte_in_the_cache_is_compiled_anew() {
 /// A journal that others could have written is not believed, not even to let go.
 #[test]
 fn in_a_folder_that_others_can_write_nothing_is_believed() {
-    let root = Root::with(
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        "ossec",
-        "record",
-    );
-    let call = |action: &str| {
-        let status = Command::new(root.bin("firewall-drop"))
-            .args([action, "-", "203.0.113.7", "1.1", "5712", "x", "-"])
-            .status()
-            .unwrap();
-        status.code().unwrap()
-    };
+    let root = Root::firewall_drop("ossec");
+    let call = |action: &str| root.call("firewall-drop", action, "203.0.113.7");
     assert_eq!(call("add"), 0);
     let own = root.path().join("retort");
     let mode =

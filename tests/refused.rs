@@ -20,19 +20,6 @@ fn refusal(root: &Root, name: &str, bytes: &[u8]) -> String {
         .to_owned()
 }
 
-fn good(root: &Root) {
-    let add = root.run(
-        "firewall-drop",
-        &json!({"action": "add", "srcip": "203.0.113.7"}),
-    );
-    assert_eq!(add["verdict"]["verdict"], "ok", "{add}");
-    let delete = root.run(
-        "firewall-drop",
-        &json!({"action": "delete", "srcip": "203.0.113.7"}),
-    );
-    assert_eq!(delete["verdict"]["verdict"], "ok", "{delete}");
-}
-
 #[test]
 fn each_wrong_file_has_its_own_sentence() {
     let drop = guests::response("firewall-drop");
@@ -109,7 +96,7 @@ fn each_wrong_file_has_its_own_sentence() {
     };
     assert_eq!(grade("text.wasm"), "error");
     assert_eq!(grade("firewall-drop.wasm"), "ok");
-    good(&root);
+    root.works();
 }
 
 #[test]
@@ -135,7 +122,7 @@ fn what_is_no_plain_file_is_not_opened() {
         let answer = root.run(name, &json!({"action": "add"}));
         assert!(answer["error"].is_string(), "{name}");
     }
-    good(&root);
+    root.works();
 }
 
 #[test]
@@ -178,5 +165,5 @@ fn a_compile_bomb_takes_its_child_down_and_nothing_else() {
         "{}",
         root.log()
     );
-    good(&root);
+    root.works();
 }

@@ -5,40 +5,16 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::execd::{self, Execd};
 use support::guests;
+use support::keeper::{self, Keeper};
 use support::root::{RETORT, Root};
 
 const ATTACKER: &str = "203.0.113.7";
-
-fn installation(dialect: &str) -> Root {
-    Root::with(
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        dialect,
-        "record",
-    )
-}
-
-/// An OSSEC call.
-fn ossec(root: &Root, action: &str, address: &str) -> i32 {
-    let status = Command::new(root.bin("firewall-drop"))
-        .args([
-            action,
-            "-",
-            address,
-            "1795489577.1",
-            "5712",
-            "/var/log/auth.log",
-            "-",
-        ])
-        .status()
-        .unwrap();
-    status.code().unwrap()
-}
 
 /// What somebody may do to an installation between add and delete.
 type Harm = (&'static str, fn(&Root));
@@ -90,15 +66,20 @@ fn nothing_that_breaks_meanwhile_keeps_a_block_standing() {
     ];
     for (harm, work) in harms {
         for by_sweep in [false, true] {
-            let root = installation("ossec");
-            assert_eq!(ossec(&root, "add", ATTACKER), 0, "{}", root.log());
+            let root = Root::firewall_drop("ossec");
+            assert_eq!(
+                root.call("firewall-drop", "add", ATTACKER),
+                0,
+                "{}",
+                root.log()
+            );
             assert_eq!(root.blocked(), [ATTACKER]);
             work(&root);
             if by_sweep {
                 let output = root.retort(&["unblock", ATTACKER]);
                 assert!(output.status.success(), "{harm}: {output:?}");
             } else {
-                ossec(&root, "delete", ATTACKER);
+                root.call("firewall-drop", "delete", ATTACKER);
             }
             assert!(root.blocked().is_empty(), "{harm}: {}", root.log());
         }
@@ -108,7 +89,7 @@ fn nothing_that_breaks_meanwhile_keeps_a_block_standing() {
 #[test]
 fn a_wazuh_delete_releases_by_its_alert_alone_too() {
     for event in [execd::alert as fn(&str) -> serde_json::Value, execd::event] {
-        let root = installation("wazuh4");
+        let root = Root::firewall_drop("wazuh4");
         let mut execd = Execd::start(root.path());
         let told = execd.wazuh("firewall-drop", &event(ATTACKER), &json!({"timeout": 600}));
         assert_eq!(told["status"], 0, "{}", root.log());
@@ -130,47 +111,22 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Keeps the lock or the journal until it is dropped.
-struct Keeper(Child);
-
-impl Keeper {
-    fn of(root: &Root, script: &str) -> Self {
-        let mut child = Command::new("python3")
-            .args(["-c", script])
-            .arg(root.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.as_mut().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-        assert_eq!(line, "held\n");
-        Self(child)
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-const LOCK: &str = "import sys, fcntl; f = open(sys.argv[1] + '/retort/lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()";
-const JOURNAL: &str = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1] + '/retort/journal.db', isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()";
-
 #[test]
 fn a_delete_that_can_t_be_done_is_owed_and_done_by_the_next_run() {
-    for script in [LOCK, JOURNAL] {
+    for script in [keeper::LOCK, keeper::JOURNAL] {
         for by_sweep in [false, true] {
-            let root = installation("ossec");
+            let root = Root::firewall_drop("ossec");
             root.wall("1 s");
-            assert_eq!(ossec(&root, "add", ATTACKER), 0);
-            assert_eq!(ossec(&root, "add", "203.0.113.8"), 0);
+            assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
+            assert_eq!(root.call("firewall-drop", "add", "203.0.113.8"), 0);
             let keeper = Keeper::of(&root, script);
             let started = Instant::now();
-            assert_eq!(ossec(&root, "delete", ATTACKER), 1, "{}", root.log());
+            assert_eq!(
+                root.call("firewall-drop", "delete", ATTACKER),
+                1,
+                "{}",
+                root.log()
+            );
             assert!(started.elapsed() < Duration::from_millis(1500));
             drop(keeper);
             assert_eq!(root.blocked().len(), 2);
@@ -182,7 +138,7 @@ fn a_delete_that_can_t_be_done_is_owed_and_done_by_the_next_run() {
                 );
                 assert_eq!(root.blocked(), ["203.0.113.8"]);
             } else {
-                assert_eq!(ossec(&root, "add", "203.0.113.9"), 0);
+                assert_eq!(root.call("firewall-drop", "add", "203.0.113.9"), 0);
                 assert_eq!(root.blocked(), ["203.0.113.8", "203.0.113.9"]);
                 assert!(
                     root.log().contains("a delete that was cut short"),
@@ -196,14 +152,14 @@ fn a_delete_that_can_t_be_done_is_owed_and_done_by_the_next_run() {
 
 #[test]
 fn what_is_blocked_anew_after_a_delete_that_was_cut_short_stays() {
-    let root = installation("ossec");
+    let root = Root::firewall_drop("ossec");
     root.wall("1 s");
-    assert_eq!(ossec(&root, "add", ATTACKER), 0);
-    let keeper = Keeper::of(&root, LOCK);
-    assert_eq!(ossec(&root, "delete", ATTACKER), 1);
+    assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
+    let keeper = Keeper::of(&root, keeper::LOCK);
+    assert_eq!(root.call("firewall-drop", "delete", ATTACKER), 1);
     drop(keeper);
     // The attacker is back before anybody swept: this block is not what was owed.
-    assert_eq!(ossec(&root, "add", ATTACKER), 0);
+    assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
     root.retort(&["sweep"]);
     assert_eq!(root.blocked(), [ATTACKER], "{}", root.log());
 }
@@ -254,11 +210,16 @@ fn a_full_disk_keeps_nobody_blocked() {
         "ossec",
         "record",
     );
-    assert_eq!(ossec(&root, "add", ATTACKER), 0, "{}", root.log());
+    assert_eq!(
+        root.call("firewall-drop", "add", ATTACKER),
+        0,
+        "{}",
+        root.log()
+    );
     let full = std::fs::write(tiny.0.join("rest"), vec![0; 16 << 20]);
     assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     // Whether the journal finds room in its own files is its matter; if not, it is owed.
-    let code = ossec(&root, "delete", ATTACKER);
+    let code = root.call("firewall-drop", "delete", ATTACKER);
     std::fs::remove_file(tiny.0.join("rest")).unwrap();
     if code != 0 {
         assert!(root.retort(&["sweep"]).status.success());
@@ -294,7 +255,7 @@ impl Drop for Tiny {
 
 #[test]
 fn an_abort_for_what_nobody_holds_blocks_it() {
-    let root = installation("wazuh4");
+    let root = Root::firewall_drop("wazuh4");
     let mut execd = Execd::start(root.path());
     let told = execd.wazuh(
         "firewall-drop",
@@ -307,7 +268,7 @@ fn an_abort_for_what_nobody_holds_blocks_it() {
 
 #[test]
 fn the_orphan_of_a_wazuh_5_execd_ends_by_the_time_of_its_message() {
-    let root = installation("wazuh5");
+    let root = Root::firewall_drop("wazuh5");
     let mut execd = Execd::start(root.path());
     let mut event = execd::event(ATTACKER);
     event["wazuh"]["active_response"]["stateful_timeout"] = json!(1);
@@ -321,8 +282,8 @@ fn the_orphan_of_a_wazuh_5_execd_ends_by_the_time_of_its_message() {
 
 #[test]
 fn without_the_right_to_look_nobody_is_told_that_nothing_is_blocked() {
-    let root = installation("ossec");
-    assert_eq!(ossec(&root, "add", ATTACKER), 0);
+    let root = Root::firewall_drop("ossec");
+    assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
     for arguments in [
         &["blocks", "list"][..],
         &["history"],
@@ -356,7 +317,7 @@ fn without_the_right_to_look_nobody_is_told_that_nothing_is_blocked() {
 
 #[test]
 fn too_few_descriptors_end_in_a_line_and_not_in_a_panic() {
-    let root = installation("ossec");
+    let root = Root::firewall_drop("ossec");
     for limit in 4..14 {
         let line = format!(
             "ulimit -n {limit}; exec {} add - {ATTACKER} 1.1 5712 x -",
@@ -374,6 +335,6 @@ fn too_few_descriptors_end_in_a_line_and_not_in_a_panic() {
             "{limit}: {}",
             root.log()
         );
-        ossec(&root, "delete", ATTACKER);
+        root.call("firewall-drop", "delete", ATTACKER);
     }
 }

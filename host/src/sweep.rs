@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::effect::broker::Broker;
-use crate::effect::{Done, Record, Refusal};
+use crate::effect::{Done, Kind, Record, Refusal};
 use crate::journal::{Hold, Now, Owner, State};
 use crate::undo::{self, Due, Why};
 
@@ -81,9 +81,15 @@ fn release(broker: &mut Broker, due: Due, still: impl Fn(&Hold) -> bool) -> Swep
     Swept { due, record }
 }
 
-/// Another process may have been there first.
+/// Another process may have been there first, or be there: what it is about to let go
+/// is its own to tell of.
 fn did_something(swept: &Swept) -> bool {
-    swept.record.answer != Ok(Done::Unblocked { holds: 0 })
+    match &swept.record.answer {
+        Ok(done) => *done != Done::Unblocked { holds: 0 },
+        Err(refusal) => {
+            swept.due.hold.state != State::Releasing || refusal.kind != Kind::Unavailable
+        }
+    }
 }
 
 /// Gives up every hold on an address that has become protected since.

@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::root::ossec_words;
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/execd.py");
 
 /// See the module.
@@ -94,16 +96,7 @@ impl Drop for Execd {
 
 /// The arguments of OSSEC for an address.
 pub fn words(address: &str) -> Value {
-    json!([
-        "add",
-        "-",
-        address,
-        "1795489577.1",
-        "5712",
-        "(web01)",
-        "10.0.0.5->/var/log/auth.log",
-        "-"
-    ])
+    json!(ossec_words("add", address))
 }
 
 /// A message of Wazuh 4 for an address.

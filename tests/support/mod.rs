@@ -6,5 +6,6 @@
 pub mod bomb;
 pub mod execd;
 pub mod guests;
+pub mod keeper;
 pub mod netns;
 pub mod root;

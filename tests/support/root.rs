@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use super::guests;
+
 /// The program under test.
 pub const RETORT: &str = env!("CARGO_BIN_EXE_retort");
 
@@ -19,6 +21,12 @@ impl Root {
     /// The folders of OSSEC, with its modes, and these components installed.
     pub fn with(components: &[(&str, &[u8])], dialect: &str, backend: &str) -> Self {
         Self::bare().install(components, dialect, backend)
+    }
+
+    /// With `firewall-drop` alone, which the `record` backend serves.
+    pub fn firewall_drop(dialect: &str) -> Self {
+        let component = guests::response("firewall-drop");
+        Self::with(&[("firewall-drop", &component)], dialect, "record")
     }
 
     /// As [`Root::with`], with these grants in place of the default ones.
@@ -140,6 +148,24 @@ impl Root {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     }
 
+    /// One call of a link as OSSEC makes it; its exit status.
+    pub fn call(&self, link: &str, action: &str, address: &str) -> i32 {
+        let status = Command::new(self.bin(link))
+            .args(ossec_words(action, address))
+            .status()
+            .unwrap();
+        status.code().unwrap()
+    }
+
+    /// `firewall-drop` blocks and lets go.
+    pub fn works(&self) {
+        for action in ["add", "delete"] {
+            let event = serde_json::json!({"action": action, "srcip": "203.0.113.7"});
+            let outcome = self.run("firewall-drop", &event);
+            assert_eq!(outcome["verdict"]["verdict"], "ok", "{outcome}");
+        }
+    }
+
     /// The addresses that are blocked, as the journal has them.
     pub fn blocked(&self) -> Vec<String> {
         let listed = self.json(&["blocks", "list"]);
@@ -153,6 +179,21 @@ impl Root {
         std::fs::write(&file, event.to_string()).unwrap();
         self.json(&["run", response, "--event", file.to_str().unwrap()])
     }
+}
+
+/// The arguments of OSSEC's execd after the program.
+pub fn ossec_words(action: &str, address: &str) -> [String; 8] {
+    let words = [
+        action,
+        "-",
+        address,
+        "1795489577.1",
+        "5712",
+        "(web01)",
+        "10.0.0.5->/var/log/auth.log",
+        "-",
+    ];
+    words.map(str::to_owned)
 }
 
 fn uuid() -> u128 {

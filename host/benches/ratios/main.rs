@@ -2,7 +2,7 @@
 //! run: ratios travel between machines, times do not. As root: one of them makes a
 //! network namespace.
 //!
-//!     cargo bench --package retort
+//!     cargo bench --package retort --bench ratios [-- vessel|response|dropin|nftables]
 
 mod dropin;
 #[path = "../../../tests/support/guests.rs"]
@@ -18,8 +18,19 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    vessel::measure();
-    response::measure();
-    dropin::measure();
-    nftables::measure();
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let benches: [(&str, fn()); 4] = [
+        ("vessel", vessel::measure),
+        ("response", response::measure),
+        ("dropin", dropin::measure),
+        ("nftables", nftables::measure),
+    ];
+    for (name, measure) in benches {
+        if named.is_empty() || named.iter().any(|n| n == name) {
+            measure();
+        }
+    }
 }

@@ -219,7 +219,7 @@ pub async fn release(
         what: why.to_owned(),
     };
     let records = bounded(left, async {
-        let session = desk.begin(0, run).await;
+        let session = desk.begin(run).await;
         session.release().await;
         session
             .finish(verdict.name(), serde_json::Value::Null)
@@ -271,7 +271,7 @@ pub async fn conduct(
         dry_run: context.dry_run,
         left: left(),
     };
-    let Ok(session) = tokio::time::timeout(left(), context.desk.begin(0, run)).await else {
+    let Ok(session) = tokio::time::timeout(left(), context.desk.begin(run)).await else {
         return outcome(
             loaded,
             event,

@@ -82,7 +82,7 @@ fn ours(bytes: &[u8]) -> Duration {
         dry_run: true,
         left: Duration::from_secs(3600),
     };
-    let session = runtime.block_on(desk.begin(0, run));
+    let session = runtime.block_on(desk.begin(run));
     let limits = granted.limits;
     cost(COUNT, |_| {
         let ended =

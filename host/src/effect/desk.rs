@@ -5,6 +5,7 @@
 //! the wall clock of a run must be able to leave them behind without cutting an
 //! effect in two.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -97,6 +98,7 @@ type Slip = (Word, oneshot::Sender<Reply>);
 #[derive(Debug)]
 pub struct Desk {
     to: mpsc::Sender<Slip>,
+    next: AtomicU64,
     broker: JoinHandle<Broker>,
 }
 
@@ -117,11 +119,13 @@ impl Desk {
                 }
                 broker
             })?;
-        Ok(Self { to, broker })
+        let next = AtomicU64::new(1);
+        Ok(Self { to, next, broker })
     }
 
     /// Begins a run: what comes back speaks for that run and no other.
-    pub async fn begin(&self, id: u64, run: Run) -> Session {
+    pub async fn begin(&self, run: Run) -> Session {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let session = Session {
             to: self.to.clone(),
             id,

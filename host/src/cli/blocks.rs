@@ -28,10 +28,11 @@ pub(super) enum Verb {
 
 /// How long these verbs wait for others: a person is waiting, but a burst is no
 /// reason to fail.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A hold, as it is listed.
 #[derive(Serialize)]
-struct Listed {
+pub(super) struct Listed {
     address: IpAddr,
     response: String,
     backend: String,
@@ -45,6 +46,38 @@ struct Listed {
     digest: String,
 }
 
+impl Listed {
+    pub(super) fn of(hold: &Hold, now: &Now) -> Self {
+        Self {
+            address: hold.address,
+            response: hold.response.clone(),
+            backend: hold.backend.clone(),
+            state: hold.state,
+            since: timestamp(hold.since).to_string(),
+            left_seconds: hold.left(now).as_secs(),
+            orphan_left_seconds: hold.orphan_left(now).map(|left| left.as_secs()),
+            owner_alive: hold.owner.as_ref().map(Owner::alive),
+            key: hold.key.clone(),
+            digest: hold.digest.clone(),
+        }
+    }
+
+    /// Whose it is, and for how long.
+    pub(super) fn claim(&self) -> String {
+        let in_words = |seconds| humantime::format_duration(Duration::from_secs(seconds));
+        let left = in_words(self.left_seconds);
+        let until = match (self.owner_alive, self.orphan_left_seconds) {
+            (Some(true), _) => format!("until its execd sends delete, at most {left}"),
+            (Some(false), Some(orphan)) => {
+                format!("{} left, its execd is gone", in_words(orphan))
+            }
+            _ => format!("{left} left"),
+        };
+        let key = report::escape(&self.key, 200);
+        format!("{} ({}), {until}, for {key}", self.response, self.backend)
+    }
+}
+
 pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
     premises::installed(root)?;
     let now = Now::read()?;
@@ -53,26 +86,10 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
         Err(journal::Error::Missing { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let listed: Vec<Listed> = holds.iter().map(|hold| listed(hold, &now)).collect();
+    let listed: Vec<Listed> = holds.iter().map(|hold| Listed::of(hold, &now)).collect();
     let mut human = String::new();
     for block in &listed {
-        let in_words = |seconds| humantime::format_duration(Duration::from_secs(seconds));
-        let left = in_words(block.left_seconds);
-        let until = match (block.owner_alive, block.orphan_left_seconds) {
-            (Some(true), _) => format!("until its execd sends delete, at most {left}"),
-            (Some(false), Some(orphan)) => {
-                format!("{} left, its execd is gone", in_words(orphan))
-            }
-            _ => format!("{left} left"),
-        };
-        let _ = writeln!(
-            human,
-            "{:<39} {} ({}), {until}, for {}",
-            block.address.to_string(),
-            block.response,
-            block.backend,
-            report::escape(&block.key, 200)
-        );
+        let _ = writeln!(human, "{:<39} {}", block.address.to_string(), block.claim());
     }
     if listed.is_empty() {
         human.push_str("nothing is blocked");
@@ -83,12 +100,21 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
 pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
     premises::installed(root)?;
     let past = match Journal::open_read_only(&root.journal(), PATIENCE) {
-        Ok(journal) => journal.history(last)?,
+        Ok(journal) => journal.history(last, None)?,
         Err(journal::Error::Missing { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
+    let mut human = in_words(&past)?;
+    if past.is_empty() {
+        human.push_str("nothing ran yet");
+    }
+    Output::new(human, &past)
+}
+
+/// Runs, one after another.
+pub(super) fn in_words(past: &[Past]) -> anyhow::Result<String> {
     let mut human = String::new();
-    for run in &past {
+    for run in past {
         let began = timestamp(Duration::from_secs(run.began.as_secs()));
         let verdict = run.verdict.as_deref().unwrap_or("cut off");
         let dry = if run.dry_run {
@@ -110,10 +136,7 @@ pub(super) fn history(root: &Root, last: u32) -> anyhow::Result<Output> {
             let _ = writeln!(human, "  effect  {}", report::escape(&line, 1024));
         }
     }
-    if past.is_empty() {
-        human.push_str("nothing ran yet");
-    }
-    Output::new(human, &past)
+    Ok(human)
 }
 
 /// What the run was told, refusals too; of a run that was cut off, what it began.
@@ -147,21 +170,6 @@ fn effect_line(effect: &Effected) -> String {
                 argv.join(" ")
             )
         }
-    }
-}
-
-fn listed(hold: &Hold, now: &Now) -> Listed {
-    Listed {
-        address: hold.address,
-        response: hold.response.clone(),
-        backend: hold.backend.clone(),
-        state: hold.state,
-        since: timestamp(hold.since).to_string(),
-        left_seconds: hold.left(now).as_secs(),
-        orphan_left_seconds: hold.orphan_left(now).map(|left| left.as_secs()),
-        owner_alive: hold.owner.as_ref().map(Owner::alive),
-        key: hold.key.clone(),
-        digest: hold.digest.clone(),
     }
 }
 

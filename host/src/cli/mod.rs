@@ -3,6 +3,7 @@
 mod blocks;
 pub mod build;
 mod check;
+mod explain;
 mod inspect;
 pub mod install;
 mod manifest;
@@ -66,6 +67,13 @@ enum Verb {
         #[arg(long, default_value_t = 20)]
         last: u32,
     },
+    /// Why an address is blocked, or is not: protection, firewall, holds, history.
+    Explain {
+        /// The address.
+        address: String,
+    },
+    /// What is never blocked.
+    Protect,
     /// Gives up every hold on an address.
     Unblock {
         /// The address.
@@ -185,6 +193,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
             verb: None | Some(blocks::Verb::List),
         } => blocks::list(&root),
         Verb::History { last } => blocks::history(&root, last),
+        Verb::Explain { address } => explain::explain(&root, &address),
+        Verb::Protect => explain::protect(&root),
         Verb::Unblock { address, dry_run } => blocks::unblock(&root, &address, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),

@@ -221,7 +221,7 @@ fn an_observer_changes_nothing_and_says_so() {
             used: json!({}),
         });
         assert!(bench.holds().is_empty());
-        let past = bench.broker.journal().unwrap().history(1).unwrap();
+        let past = bench.broker.journal().unwrap().history(1, None).unwrap();
         assert!(past[0].dry_run && past[0].effects.is_empty(), "{past:?}");
     }
 }

@@ -131,20 +131,22 @@ impl Journal {
         })
     }
 
-    /// The last runs, newest first.
+    /// The last runs, newest first: all, or those that saw or held an address.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn history(&self, limit: u32) -> Result<Vec<Past>, Error> {
-        self.read_history(limit).map_err(|e| self.wrong(e))
+    pub fn history(&self, limit: u32, of: Option<IpAddr>) -> Result<Vec<Past>, Error> {
+        self.read_history(limit, of).map_err(|e| self.wrong(e))
     }
 
-    fn read_history(&self, limit: u32) -> rusqlite::Result<Vec<Past>> {
-        let mut runs = self
-            .connection
-            .prepare_cached("SELECT * FROM run ORDER BY id DESC LIMIT ?1")?;
+    fn read_history(&self, limit: u32, of: Option<IpAddr>) -> rusqlite::Result<Vec<Past>> {
+        let mut runs = self.connection.prepare_cached(
+            "SELECT * FROM run WHERE ?2 IS NULL OR json_extract(event, '$.srcip') = ?2
+             OR id IN (SELECT run FROM hold WHERE address = ?2) ORDER BY id DESC LIMIT ?1",
+        )?;
+        let of = of.map(|address| address.to_string());
         let mut past = runs
-            .query_map([limit], |row| {
+            .query_map(params![limit, of], |row| {
                 let told = row.get::<_, Option<String>>("told")?;
                 Ok(Past {
                     id: row.get("id")?,

@@ -89,7 +89,7 @@ fn a_hold_is_written_before_it_is_done_and_open_until_it_is_gone() {
     assert_eq!(state(journal), State::Releasing);
     journal.released(&at(9), intended.hold, "test").unwrap();
     assert!(journal.open_holds().unwrap().is_empty());
-    let past = journal.history(10).unwrap();
+    let past = journal.history(10, None).unwrap();
     assert!(
         matches!(&past[0].effects[..], [Effected::Hold { how: Some(how), .. }] if how == "released: test"),
         "{past:?}"
@@ -301,7 +301,7 @@ fn the_history_forgets_but_never_what_stands() {
     desk.journal
         .finish(&at(2), run, "ok", &serde_json::Value::Null)
         .unwrap();
-    let past = desk.journal.history(10).unwrap();
+    let past = desk.journal.history(10, None).unwrap();
     let names: Vec<&str> = past.iter().map(|run| run.response.as_str()).collect();
     assert_eq!(names, ["new", "stands"]);
     assert_eq!(desk.journal.open_holds().unwrap().len(), 1);

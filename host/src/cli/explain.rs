@@ -1,0 +1,123 @@
+//! `retort explain` and `retort protect`: why an address is blocked, or is not.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::Output;
+use super::blocks::{self, Listed, PATIENCE};
+use crate::address;
+use crate::conf::grants::BackendName;
+use crate::journal::{self, Journal, Now, Past};
+use crate::report;
+use crate::root::Root;
+
+/// Runs that are shown of one address.
+const SHOWN: u32 = 50;
+
+#[derive(Serialize)]
+struct Explained {
+    address: IpAddr,
+    /// Why it is never blocked, if it is not.
+    protected: Option<String>,
+    /// Seconds that the firewall keeps it; 0 for ever.
+    in_firewall: Option<u64>,
+    holds: Vec<Listed>,
+    history: Vec<Past>,
+}
+
+/// Everything that is known of one address.
+pub(super) fn explain(root: &Root, text: &str) -> anyhow::Result<Output> {
+    let address = address::parse(text)
+        .with_context(|| format!("`{}` is no IP address", report::escape(text, 64)))?;
+    let mut broker = blocks::broker(root)?;
+    let protected = broker
+        .protect_list()
+        .map_err(blocks::anyhow_of)?
+        .refuses(address::host(address));
+    let seen = broker.backend(BackendName::Nftables).and_then(|backend| {
+        backend
+            .look(address)
+            .map_err(|e| crate::effect::Refusal::failed(e.to_string()))
+    });
+    let now = Now::read()?;
+    let (holds, history) = match Journal::open_read_only(&root.journal(), PATIENCE) {
+        Ok(journal) => {
+            let mut holds = Vec::new();
+            for backend in [BackendName::Nftables, BackendName::Record] {
+                holds.extend(journal.holds_on(address, &backend.to_string())?);
+            }
+            (holds, journal.history(SHOWN, Some(address))?)
+        }
+        Err(journal::Error::Missing { .. }) => (Vec::new(), Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut human = format!("{address}\n");
+    let _ = match &protected {
+        Some(why) => writeln!(human, "  it is never blocked: {why}"),
+        None => writeln!(human, "  it may be blocked: nothing protects it"),
+    };
+    let _ = match &seen {
+        Ok(Some(seen)) => match seen.expires_in {
+            Some(left) => {
+                let left = std::time::Duration::from_secs(left.as_secs());
+                writeln!(
+                    human,
+                    "  it is in the firewall, for {}",
+                    humantime::format_duration(left)
+                )
+            }
+            None => writeln!(human, "  it is in the firewall"),
+        },
+        Ok(None) => writeln!(human, "  it is not in the firewall"),
+        Err(refusal) => writeln!(human, "  the firewall does not say: {}", refusal.reason),
+    };
+    let holds: Vec<Listed> = holds.iter().map(|hold| Listed::of(hold, &now)).collect();
+    for hold in &holds {
+        let _ = writeln!(human, "  held by {}", hold.claim());
+    }
+    if history.is_empty() {
+        human.push_str("  no response has seen it");
+    } else {
+        human.push_str(&blocks::in_words(&history)?);
+    }
+    let in_firewall = seen.ok().flatten();
+    let explained = Explained {
+        address,
+        protected,
+        in_firewall: in_firewall.map(|seen| seen.expires_in.unwrap_or_default().as_secs()),
+        holds,
+        history,
+    };
+    Output::new(human, &explained)
+}
+
+#[derive(Serialize)]
+struct Protected {
+    network: String,
+    why: String,
+}
+
+/// Everything that is never blocked, besides what no packet comes from.
+pub(super) fn protect(root: &Root) -> anyhow::Result<Output> {
+    let mut broker = blocks::broker(root)?;
+    let list = broker.protect_list().map_err(blocks::anyhow_of)?;
+    let entries: Vec<Protected> = list
+        .entries()
+        .iter()
+        .map(|entry| Protected {
+            network: entry.network.to_string(),
+            why: entry.why.clone(),
+        })
+        .collect();
+    let mut human = String::new();
+    for entry in &entries {
+        let _ = writeln!(human, "{:<43} {}", entry.network, entry.why);
+    }
+    human.push_str(
+        "and loopback, multicast, link-local and unspecified addresses, and the white list",
+    );
+    Output::new(human, &entries)
+}

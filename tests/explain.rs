@@ -76,3 +76,41 @@ fn what_protects_an_address_is_said_in_whatever_spelling() {
     let refused = root.retort(&["explain", "10.1"]);
     assert!(!refused.status.success());
 }
+
+const CONF: &str = "
+<command><name>drop</name><executable>firewall-drop.sh</executable><expect>srcip</expect></command>
+<command><name>gone</name><executable>host-deny.sh</executable><expect>srcip</expect></command>
+<active-response><command>drop</command><location>local</location><level>6</level><timeout>600</timeout></active-response>
+<active-response><command>drop</command><location>server</location><rules_group>web</rules_group></active-response>
+<active-response><command>gone</command><location>all</location><rules_id>5712</rules_id></active-response>
+";
+
+#[test]
+fn an_alert_is_explained_block_by_block() {
+    let root = Root::firewall_drop("ossec");
+    root.ossec_conf(CONF);
+    let alerts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/alerts");
+    for alert in [
+        "wazuh/01-sshd-bruteforce-5712.json",
+        "ossec/01-sshd-bruteforce-5712.json",
+    ] {
+        let file = alerts.join(alert);
+        let told = said(&root, &["explain", file.to_str().unwrap()]);
+        for words in [
+            "rule 5712, level 10",
+            "drop (firewall-drop.sh)\n  fires: level 10 is 6 or higher\n  runs where the event was seen, for 600 s",
+            "does not fire: the rule is in none of web",
+            "fires: rule 5712 is named\n  runs on every agent\n  but there is no component for host-deny.sh",
+        ] {
+            assert!(told.contains(words), "{alert}: {words}: {told}");
+        }
+    }
+    let file = alerts.join("wazuh/07-fim-modified-550.json");
+    let told = said(&root, &["explain", file.to_str().unwrap()]);
+    assert!(
+        told.contains("but it does not run: srcip is expected"),
+        "{told}"
+    );
+    let json = root.json(&["explain", file.to_str().unwrap()]);
+    assert_eq!(json.as_array().unwrap().len(), 3);
+}

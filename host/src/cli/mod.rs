@@ -67,10 +67,11 @@ enum Verb {
         #[arg(long, default_value_t = 20)]
         last: u32,
     },
-    /// Why an address is blocked, or is not: protection, firewall, holds, history.
+    /// Why an address is blocked, or is not; which responses an alert starts, and why
+    /// the others not.
     Explain {
-        /// The address.
-        address: String,
+        /// An address, or a file with an alert as JSON.
+        what: String,
     },
     /// What is never blocked.
     Protect,
@@ -193,7 +194,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
             verb: None | Some(blocks::Verb::List),
         } => blocks::list(&root),
         Verb::History { last } => blocks::history(&root, last),
-        Verb::Explain { address } => explain::explain(&root, &address),
+        Verb::Explain { what } => explain::explain(&root, &what),
         Verb::Protect => explain::protect(&root),
         Verb::Unblock { address, dry_run } => blocks::unblock(&root, &address, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),

@@ -1,5 +1,7 @@
 //! What of an alert a response gets to see, and whether it runs at all.
 
+pub mod selectors;
+
 use std::fmt;
 
 use crate::event::{Action, Event, Expect, Field};

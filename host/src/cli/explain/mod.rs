@@ -1,9 +1,13 @@
-//! `retort explain` and `retort protect`: why an address is blocked, or is not.
+//! `retort explain` and `retort protect`: why an address is blocked, or is not; what
+//! an alert would start, and what not.
+
+mod alert;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::bail;
 use serde::Serialize;
 
 use super::Output;
@@ -28,10 +32,20 @@ struct Explained {
     history: Vec<Past>,
 }
 
+/// An address, or the file of an alert.
+pub(super) fn explain(root: &Root, what: &str) -> anyhow::Result<Output> {
+    match address::parse(what) {
+        Some(address) => explain_address(root, address),
+        None if Path::new(what).exists() => alert::explain(root, Path::new(what)),
+        None => bail!(
+            "`{}` is neither an IP address nor a file with an alert",
+            report::escape(what, 64)
+        ),
+    }
+}
+
 /// Everything that is known of one address.
-pub(super) fn explain(root: &Root, text: &str) -> anyhow::Result<Output> {
-    let address = address::parse(text)
-        .with_context(|| format!("`{}` is no IP address", report::escape(text, 64)))?;
+fn explain_address(root: &Root, address: IpAddr) -> anyhow::Result<Output> {
     let mut broker = blocks::broker(root)?;
     let protected = broker
         .protect_list()

@@ -12,7 +12,7 @@ use serde_json::json;
 use support::execd::{self, Execd};
 use support::guests;
 use support::keeper::{self, Keeper};
-use support::root::{RETORT, Root};
+use support::root::{RETORT, Root, ossec_words};
 
 const ATTACKER: &str = "203.0.113.7";
 
@@ -162,6 +162,74 @@ fn what_is_blocked_anew_after_a_delete_that_was_cut_short_stays() {
     assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
     root.retort(&["sweep"]);
     assert_eq!(root.blocked(), [ATTACKER], "{}", root.log());
+}
+
+/// ossec-execd starts a delete and goes on; the next add of the same attacker runs
+/// beside it, and from then on execd suppresses every further one.
+#[test]
+fn an_add_beside_an_older_delete_stays() {
+    let root = Root::firewall_drop("ossec");
+    for gap in [0, 1, 3] {
+        for last in 1..=15 {
+            let address = format!("203.0.113.{last}");
+            assert_eq!(root.call("firewall-drop", "add", &address), 0);
+            let start = |action: &str| {
+                let mut command = Command::new(root.bin("firewall-drop"));
+                command.args(ossec_words(action, &address)).spawn().unwrap()
+            };
+            let mut delete = start("delete");
+            std::thread::sleep(Duration::from_millis(gap));
+            let mut add = start("add");
+            assert!(delete.wait().unwrap().success() && add.wait().unwrap().success());
+        }
+        assert_eq!(
+            root.blocked().len(),
+            15,
+            "{gap} ms: {}",
+            root.outcomes().join("\n")
+        );
+        for last in 1..=15 {
+            root.call("firewall-drop", "delete", &format!("203.0.113.{last}"));
+        }
+        assert!(root.blocked().is_empty());
+    }
+}
+
+#[test]
+fn two_names_of_one_component_hold_for_themselves() {
+    let root = Root::firewall_drop("ossec");
+    assert_eq!(root.call("firewall-drop", "add", ATTACKER), 0);
+    assert_eq!(root.call("firewall-drop.sh", "add", ATTACKER), 0);
+    assert_eq!(root.call("firewall-drop", "delete", ATTACKER), 0);
+    assert_eq!(root.blocked(), [ATTACKER]);
+    assert_eq!(root.call("firewall-drop.sh", "delete", ATTACKER), 0);
+    assert!(root.blocked().is_empty());
+}
+
+#[test]
+fn the_hold_of_an_execd_that_died_at_once_ends_by_ar_conf() {
+    let root = Root::firewall_drop("ossec");
+    root.ar_conf("firewall-drop600 - firewall-drop - 600\n");
+    let link = root.bin("firewall-drop");
+    // Its parent is gone before it looks.
+    let line = format!(
+        "(sleep 0.3; exec {} add - {ATTACKER} 1.1 5712 x -) &",
+        link.display()
+    );
+    Command::new("/bin/sh")
+        .args(["-c", &line])
+        .status()
+        .unwrap();
+    let held = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        let holds = root.json(&["blocks", "list"]);
+        holds.as_array().unwrap().first().cloned()
+    });
+    let held = held.expect("it is blocked");
+    let left = held["orphan_left_seconds"]
+        .as_u64()
+        .or(held["left_seconds"].as_u64());
+    assert!(left.unwrap() <= 600, "{held}");
 }
 
 #[test]

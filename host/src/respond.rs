@@ -264,7 +264,7 @@ pub async fn conduct(
         digest: loaded.digest.clone(),
         executable: asked.executable.to_owned(),
         dialect: asked.dialect,
-        key: key(&event),
+        key: key(asked.executable, &event),
         origin: asked.origin,
         event: event.clone(),
         owner: context.owner.clone(),
@@ -323,17 +323,19 @@ async fn bounded(left: Duration, records: impl Future<Output = Vec<Record>>) -> 
 }
 
 /// With the response's name: what `add` and `delete` of one block have in common.
-/// Every expected value counts, so that a second user is a second block.
+/// Every expected value counts, so that a second user is a second block; and the
+/// executable, because an execd counts two names of one component apart.
 #[must_use]
-pub fn key(event: &Event) -> String {
-    let values: std::collections::BTreeMap<Field, String> = [
+pub fn key(executable: &str, event: &Event) -> String {
+    let values: std::collections::BTreeMap<String, String> = [
         (Field::Srcip, event.srcip.map(|ip| ip.to_string())),
         (Field::User, event.user.clone()),
         (Field::Hostname, event.hostname.clone()),
         (Field::Filename, event.filename.clone()),
     ]
     .into_iter()
-    .filter_map(|(field, value)| Some((field, value?)))
+    .filter_map(|(field, value)| Some((field.to_string(), value?)))
+    .chain([("executable".to_owned(), executable.to_owned())])
     .collect();
     serde_json::to_string(&values).unwrap_or_default()
 }

@@ -26,12 +26,15 @@ pub struct Swept {
 /// # Errors
 /// When the journal does not answer.
 pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
-    let mut swept = pay(broker)?;
+    let (mut swept, paid) = pay(broker, limit)?;
     let now = Now::read().map_err(|e| Refusal::unavailable(e.to_string()))?;
     let holds = broker
         .journal()?
-        .maybe_due(&now, limit)
+        .maybe_due(&now, Owner::alive, limit)
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    if !paid {
+        return Ok(swept);
+    }
     let due = undo::due(holds, &now, Owner::alive);
     for due in due {
         // An intent without a done: what the kernel has was done.
@@ -47,36 +50,41 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
     Ok(swept)
 }
 
-/// Does the releases that were begun by processes which are gone.
-fn pay(broker: &mut Broker) -> Result<Vec<Swept>, Refusal> {
+/// Does the releases that were begun by processes which are gone, at most `limit` of
+/// them; the first that fails is the last that is tried, for the rest would too.
+fn pay(broker: &mut Broker, limit: u32) -> Result<(Vec<Swept>, bool), Refusal> {
     // A file that can't be read is said by `retort check`; it keeps nothing else back.
     let debts = broker.owed().and_then(|owed| owed.left_behind());
     let debts = debts.unwrap_or_default();
     if debts.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), true));
     }
     let holds = broker
         .journal()?
         .open_holds()
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
     let mut swept = Vec::new();
-    for (slot, debt) in debts {
-        let owed = holds.iter().filter(|hold| debt.is_for(hold)).cloned();
-        let paid: Vec<Swept> = owed
-            .map(|hold| {
-                let why = Why::Owed;
-                release(broker, Due { hold, why }, |hold| debt.is_for(hold))
-            })
-            .collect();
-        if paid.iter().all(|swept| swept.record.answer.is_ok()) {
-            broker.strike(slot);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    for (slot, debt) in debts.into_iter().take(limit) {
+        let owed: Vec<Hold> = holds.iter().filter(|h| debt.is_for(h)).cloned().collect();
+        let mut done = true;
+        for hold in owed {
+            let why = Why::Owed;
+            let one = release(broker, Due { hold, why }, |hold| debt.is_for(hold));
+            done &= one.record.answer.is_ok();
+            swept.extend(Some(one).filter(did_something));
         }
-        swept.extend(paid.into_iter().filter(did_something));
+        // A journal that was lost since knows nothing of it; the firewall may.
+        done &= debt.address.is_none_or(|address| broker.forget(address));
+        if !done {
+            return Ok((swept, false));
+        }
+        broker.strike(slot, &debt);
     }
-    Ok(swept)
+    Ok((swept, true))
 }
 
-fn release(broker: &mut Broker, due: Due, still: impl Fn(&Hold) -> bool) -> Swept {
+fn release(broker: &mut Broker, due: Due, still: impl FnOnce(&Hold) -> bool) -> Swept {
     let record = broker.release_if(&due.hold, &due.why.to_string(), still);
     Swept { due, record }
 }

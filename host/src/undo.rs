@@ -101,6 +101,7 @@ mod tests {
             key: "k".into(),
             origin: String::new(),
             owner: Owner::of(1),
+            asker: None,
             dry_run: false,
         };
         let intent = Intent {

@@ -259,7 +259,7 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         let holds = broker
             .journal()
             .map_err(anyhow_of)?
-            .maybe_due(&now, u32::MAX)?;
+            .maybe_due(&now, Owner::alive, u32::MAX)?;
         let due = undo::due(holds, &now, Owner::alive);
         let holds: Vec<Hold> = due.into_iter().map(|due| due.hold).collect();
         return records_output(&observed(&holds), "nothing is due");

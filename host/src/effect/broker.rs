@@ -21,7 +21,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Protected, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Debt, Invocation, Journal, Lock, Now, Owed, Slot};
+use crate::journal::{self, Debt, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
 use crate::root::Root;
 
 /// How long a protect list stays true without being read again. Longer than a
@@ -66,7 +66,7 @@ struct Open {
     context: Arc<Context>,
     records: Vec<Record>,
     /// The release that is written down, until it is done.
-    debt: Option<Slot>,
+    debt: Option<(Slot, Debt)>,
 }
 
 /// What does not change during a run.
@@ -98,6 +98,7 @@ impl Context {
             key: run.key.clone(),
             origin: run.origin.clone(),
             owner: run.owner.clone(),
+            asker: Owner::this(),
             dry_run: self.observes,
         }
     }
@@ -160,9 +161,12 @@ impl Broker {
 
     /// Writes the release down that a delete asks for. Where even that can't be done,
     /// the release itself is still tried.
-    fn owe(&mut self, run: &Run) -> Option<Slot> {
-        let debt = Debt::new(&now().ok()?, &run.response, &run.key, &run.origin)?;
-        self.owed().ok()?.note(&debt).ok()
+    fn owe(&mut self, run: &Run) -> Option<(Slot, Debt)> {
+        let now = now().ok()?;
+        let srcip = run.event.srcip;
+        let debt = Debt::new(&now, &run.response, &run.key, &run.origin, srcip)?;
+        let slot = self.owed().ok()?.note(&debt).ok()?;
+        Some((slot, debt))
     }
 
     /// The run's row in the journal, written when the first effect needs it.
@@ -213,16 +217,16 @@ impl Broker {
         let records = self.of_run(id, Self::release_all);
         let debt = self.runs.get_mut(&id).and_then(|open| open.debt.take());
         let done = records.iter().all(|record| record.answer.is_ok());
-        if let Some(slot) = debt.filter(|_| done) {
-            self.strike(slot);
+        if let Some((slot, debt)) = debt.filter(|_| done) {
+            self.strike(slot, &debt);
         }
         records
     }
 
     /// Strikes a release out that is done. Where that fails it is done again, and
     /// finds nothing.
-    pub fn strike(&mut self, slot: Slot) {
-        let struck = self.owed().and_then(|owed| owed.strike(slot));
+    pub fn strike(&mut self, slot: Slot, debt: &Debt) {
+        let struck = self.owed().and_then(|owed| owed.strike(slot, debt));
         drop(struck);
     }
 

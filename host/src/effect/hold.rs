@@ -12,7 +12,7 @@ use crate::address;
 use crate::backend::Element;
 use crate::conf::ar::{self, Longest};
 use crate::conf::grants::BackendName;
-use crate::journal::{self, Hold, Intent, Lock, State};
+use crate::journal::{self, Hold, Intent, Lock, Owner, State};
 
 /// A block above the budget: long enough to slow an attacker down, short enough
 /// to do no lasting harm where the alerts were made up.
@@ -116,16 +116,17 @@ impl Broker {
     /// that asked for it is gone.
     fn lasts(&self, context: &Context) -> (Duration, Option<Duration>) {
         let longest = self.world.grants.firewall.longest;
+        let named = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
+            Longest::After(timeout) => Some(timeout),
+            Longest::NotNamed | Longest::Forever => None,
+        };
+        // Wazuh 5 has no ar.conf: its message says it.
+        let by_itself = asked(context).or(named).map_or(longest, |t| t.min(longest));
         if context.run.owner.is_some() {
-            let named = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
-                Longest::After(timeout) => Some(timeout),
-                Longest::NotNamed | Longest::Forever => None,
-            };
-            // Wazuh 5 has no ar.conf: its message says it.
-            let orphan = asked(context).or(named);
-            return (longest, Some(orphan.map_or(longest, |o| o.min(longest))));
+            (longest, Some(by_itself))
+        } else {
+            (by_itself, None)
         }
-        (asked(context).map_or(longest, |a| a.min(longest)), None)
     }
 
     fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
@@ -252,7 +253,7 @@ impl Broker {
             .journal()?
             .hold_of(response, key, network.addr(), &name.to_string())
             .map_err(trouble)?;
-        match hold {
+        match hold.filter(is_ours_to_give_up) {
             None => Ok(Done::Unblocked { holds: 0 }),
             Some(hold) => {
                 self.give_up(&hold, name, "the response")?;
@@ -277,7 +278,8 @@ impl Broker {
             Ok(holds) => holds
                 .iter()
                 .map(|hold| {
-                    self.release_within(hold, "the host, on delete", context.patience(), |_| true)
+                    let patience = context.patience();
+                    self.release_within(hold, "the host, on delete", patience, is_ours_to_give_up)
                 })
                 .collect(),
             Err(refusal) => vec![lost(refusal)],
@@ -293,7 +295,32 @@ impl Broker {
         if context.grants.firewall.is_none() || name == BackendName::Record {
             return Vec::new();
         }
-        let removed = self.lock(context.patience()).and_then(|_lock| {
+        self.release_foreign(address, name, context.patience())
+            .into_iter()
+            .collect()
+    }
+
+    /// Makes sure that the firewall has no address that nobody holds; whether that is
+    /// so now.
+    pub fn forget(&mut self, address: IpAddr) -> bool {
+        let name = self.world.grants.firewall.backend;
+        // A firewall that can't be opened has nothing of ours.
+        if name == BackendName::Record || self.backend(name).is_err() {
+            return true;
+        }
+        let removed = self.release_foreign(address, name, self.world.budget);
+        removed.is_none_or(|record| record.answer.is_ok())
+    }
+
+    /// Takes an address out of the firewall that no hold is known for; nothing where
+    /// it is held, or not there.
+    pub fn release_foreign(
+        &mut self,
+        address: IpAddr,
+        name: BackendName,
+        patience: Duration,
+    ) -> Option<Record> {
+        let removed = self.lock(patience).and_then(|_lock| {
             let holds = self
                 .journal()?
                 .holds_on(address, &name.to_string())
@@ -306,16 +333,15 @@ impl Broker {
             Ok(true)
         });
         let answer = match removed {
-            Ok(false) => return Vec::new(),
+            Ok(false) => return None,
             Ok(true) => Ok(Done::Unblocked { holds: 1 }),
             Err(refusal) => Err(refusal),
         };
-        vec![Record {
-            effect: Effect::Unblock {
-                network: address::host(address),
-            },
+        let network = address::host(address);
+        Some(Record {
+            effect: Effect::Unblock { network },
             answer,
-        }]
+        })
     }
 
     /// The same block was asked for again: its deadlines start anew.
@@ -364,7 +390,12 @@ impl Broker {
 
     /// As [`Broker::release`], where it has to go still: between the question and the
     /// lock another process may have renewed it, or given it up.
-    pub fn release_if(&mut self, hold: &Hold, who: &str, still: impl Fn(&Hold) -> bool) -> Record {
+    pub fn release_if(
+        &mut self,
+        hold: &Hold,
+        who: &str,
+        still: impl FnOnce(&Hold) -> bool,
+    ) -> Record {
         self.release_within(hold, who, self.world.budget, still)
     }
 
@@ -373,7 +404,7 @@ impl Broker {
         hold: &Hold,
         who: &str,
         patience: Duration,
-        still: impl Fn(&Hold) -> bool,
+        still: impl FnOnce(&Hold) -> bool,
     ) -> Record {
         let answer = self.lock(patience).and_then(|_lock| {
             let open = self.journal()?.open_hold(hold.id).map_err(trouble)?;
@@ -432,6 +463,12 @@ fn backend_named(name: &str) -> Result<BackendName, Refusal> {
         .into_iter()
         .find(|backend| backend.to_string() == name)
         .ok_or_else(|| Refusal::unavailable(format!("this version has no backend `{name}`")))
+}
+
+/// An execd starts a delete and does not wait: the next add of the same attacker may
+/// run beside it, and what that one holds is another block.
+fn is_ours_to_give_up(hold: &Hold) -> bool {
+    Owner::this().is_none_or(|this| !hold.is_younger_than(&this, hold.since))
 }
 
 /// What the event itself says of its time.

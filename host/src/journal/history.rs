@@ -255,8 +255,8 @@ pub(super) fn begin(
     invocation: &Invocation,
 ) -> rusqlite::Result<i64> {
     t.prepare_cached(
-        "INSERT INTO run (response, digest, dialect, event, key, origin, owner, dry, began)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO run (response, digest, dialect, event, key, origin, owner, asker, dry, began)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         invocation.response,
@@ -266,6 +266,7 @@ pub(super) fn begin(
         invocation.key,
         invocation.origin,
         invocation.owner.as_ref().map(json),
+        invocation.asker.as_ref().map(json),
         invocation.dry_run,
         now.wall.as_secs_f64()
     ])?;

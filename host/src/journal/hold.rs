@@ -59,6 +59,8 @@ pub struct Hold {
     pub orphan_lasts: Option<Duration>,
     /// The execd that will send the delete.
     pub owner: Option<Owner>,
+    /// The process that asked for it last.
+    pub asker: Option<Owner>,
     /// What add and delete have in common whatever is expected.
     pub origin: String,
     /// The masked event.
@@ -93,13 +95,13 @@ impl Hold {
         }
     }
 
-    /// Whether its deadline began to run before that moment.
+    /// Whether it was asked for, or last renewed, by a process that is younger than
+    /// `asker`, which began at `wall`: what an older delete is about was another block.
     #[must_use]
-    pub fn began_before(&self, boot_id: &str, boot: Duration, wall: Duration) -> bool {
-        if boot_id == self.boot_id {
-            self.since_boot <= boot
-        } else {
-            self.since <= wall
+    pub fn is_younger_than(&self, asker: &Owner, wall: Duration) -> bool {
+        match &self.asker {
+            Some(mine) if mine.boot_id == asker.boot_id => mine.is_younger_than(asker),
+            _ => self.boot_id != asker.boot_id && self.since > wall,
         }
     }
 
@@ -169,28 +171,67 @@ impl Journal {
         self.holds("1", params![])
     }
 
-    /// Open holds that may have to be given up: over their deadline, or over it if
-    /// their owner is gone, of an earlier boot, or left half-way. At most `limit`,
-    /// and cheap however many are open.
+    /// Open holds that may have to be given up: over their deadline, left half-way, or
+    /// orphans over theirs; of an earlier boot by the wall clock. At most `limit` of each
+    /// kind, and cheap however many are open. `alive` says which owners still run.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn maybe_due(&self, now: &Now, limit: u32) -> Result<Vec<Hold>, Error> {
-        self.holds(
+    pub fn maybe_due(
+        &self,
+        now: &Now,
+        alive: impl Fn(&Owner) -> bool,
+        limit: u32,
+    ) -> Result<Vec<Hold>, Error> {
+        let (boot, wall) = (now.boot.as_secs_f64(), now.wall.as_secs_f64());
+        let mut due = self.holds(
             "hold.id IN (
-                SELECT id FROM hold WHERE closed IS NULL AND boot_id = ?2 AND due_boot <= ?1
-                UNION SELECT id FROM hold INDEXED BY hold_between
-                    WHERE closed IS NULL AND state <> 'done'
-                UNION SELECT id FROM hold WHERE closed IS NULL AND boot_id < ?2
-                UNION SELECT id FROM hold WHERE closed IS NULL AND boot_id > ?2
-                LIMIT ?3)",
-            params![now.boot.as_secs_f64(), now.boot_id, limit],
-        )
+                SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id = ?2
+                    AND due_boot <= ?1 LIMIT ?4)
+                UNION SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id < ?2
+                    AND due_wall <= ?3 LIMIT ?4)
+                UNION SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id > ?2
+                    AND due_wall <= ?3 LIMIT ?4)
+                UNION SELECT * FROM (SELECT id FROM hold INDEXED BY hold_between
+                    WHERE closed IS NULL AND state <> 'done' LIMIT ?4))",
+            params![boot, now.boot_id, wall, limit],
+        )?;
+        for owner in self.owners()? {
+            let gone = serde_json::from_str(&owner).is_ok_and(|owner| !alive(&owner));
+            if gone {
+                due.extend(self.holds(
+                    "hold.id IN (SELECT id FROM hold WHERE closed IS NULL AND owner = ?1
+                     AND orphan_boot <= ?2 LIMIT ?3)",
+                    params![owner, boot, limit],
+                )?);
+            }
+        }
+        due.sort_by_key(|hold| hold.id);
+        due.dedup_by_key(|hold| hold.id);
+        Ok(due)
+    }
+
+    /// Whoever has an open hold: a few execds, found without reading all that they have.
+    fn owners(&self) -> Result<Vec<String>, Error> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "WITH RECURSIVE each (owner) AS (
+                    SELECT min(owner) FROM hold WHERE closed IS NULL AND owner IS NOT NULL
+                    UNION ALL
+                    SELECT (SELECT min(owner) FROM hold WHERE closed IS NULL
+                        AND owner > each.owner) FROM each WHERE each.owner IS NOT NULL)
+                 SELECT owner FROM each WHERE owner IS NOT NULL",
+            )?;
+            statement
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|e| self.wrong(e))
     }
 
     fn holds(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Hold>, Error> {
         let sql = format!(
-            "SELECT hold.*, run.digest AS digest, run.dialect AS dialect, run.owner AS owner,
+            "SELECT hold.*, run.digest AS digest, run.dialect AS dialect, run.asker AS asker,
              run.origin AS origin, run.event AS event FROM hold JOIN run ON run.id = hold.run
              WHERE hold.closed IS NULL AND {which} ORDER BY hold.id"
         );
@@ -279,6 +320,9 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         orphan_lasts: row.get::<_, Option<f64>>("orphan_lasts")?.map(seconds),
         owner: row
             .get::<_, Option<String>>("owner")?
+            .and_then(|text| serde_json::from_str(&text).ok()),
+        asker: row
+            .get::<_, Option<String>>("asker")?
             .and_then(|text| serde_json::from_str(&text).ok()),
         origin: row.get("origin")?,
         event: unjson(row, "event")?,

@@ -158,9 +158,10 @@ fn insert(
     let boot = now.boot.as_secs_f64();
     t.prepare_cached(
         "INSERT INTO hold (run, response, key, address, backend, state, boot_id, began_boot,
-         began_wall, lasts, orphan_lasts, due_boot)
+         began_wall, lasts, orphan_lasts, owner, due_boot, orphan_boot, due_wall)
          VALUES (:run, :response, :key, :address, :backend, 'intended', :boot_id, :boot, :wall,
-         :lasts, :orphan, :boot + min(:lasts, coalesce(:orphan, :lasts)))",
+         :lasts, :orphan, (SELECT owner FROM run WHERE id = :run), :boot + :lasts,
+         :boot + :orphan, :wall + min(:lasts, coalesce(:orphan, :lasts)))",
     )?
     .execute(named_params! {
         ":run": run,
@@ -193,7 +194,8 @@ impl Before {
     fn put_back(&self, t: &Transaction<'_>, hold: i64) -> rusqlite::Result<()> {
         t.prepare_cached(
             "UPDATE hold SET run = ?2, state = ?3, boot_id = ?4, began_boot = ?5, began_wall = ?6,
-             lasts = ?7, orphan_lasts = ?8, due_boot = ?5 + min(?7, coalesce(?8, ?7)),
+             lasts = ?7, orphan_lasts = ?8, owner = (SELECT owner FROM run WHERE id = ?2),
+             due_boot = ?5 + ?7, orphan_boot = ?5 + ?8, due_wall = ?6 + min(?7, coalesce(?8, ?7)),
              before = NULL WHERE id = ?1",
         )?
         .execute(params![
@@ -239,7 +241,9 @@ pub(super) fn restart(
     t.prepare_cached(
         "UPDATE hold SET run = coalesce(:run, run), state = 'intended', boot_id = :boot_id,
          began_boot = :boot, began_wall = :wall, lasts = :lasts, orphan_lasts = :orphan,
-         due_boot = :boot + min(:lasts, coalesce(:orphan, :lasts)), before = :before
+         owner = (SELECT owner FROM run WHERE id = coalesce(:run, hold.run)),
+         due_boot = :boot + :lasts, orphan_boot = :boot + :orphan,
+         due_wall = :wall + min(:lasts, coalesce(:orphan, :lasts)), before = :before
          WHERE id = :id",
     )?
     .execute(named_params! {

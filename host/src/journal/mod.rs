@@ -46,6 +46,9 @@ pub struct Invocation {
     pub origin: String,
     /// The execd that will send the delete.
     pub owner: Option<Owner>,
+    /// The process that runs it: with its start, it says which of two runs was asked
+    /// for first.
+    pub asker: Option<Owner>,
     /// Nothing was changed.
     pub dry_run: bool,
 }

@@ -67,6 +67,21 @@ impl Owner {
         })
     }
 
+    /// This process.
+    #[must_use]
+    pub fn this() -> Option<Self> {
+        static THIS: OnceLock<Option<Owner>> = OnceLock::new();
+        let this = || Self::of(i32::try_from(std::process::id()).ok()?);
+        THIS.get_or_init(this).clone()
+    }
+
+    /// Whether it was started after `other`, in the same boot. Within one tick of the
+    /// clock the numbers tell: they are given out in order.
+    #[must_use]
+    pub fn is_younger_than(&self, other: &Self) -> bool {
+        self.boot_id == other.boot_id && (self.start_time, self.pid) > (other.start_time, other.pid)
+    }
+
     /// Whether it still runs. A zombie does not: it sends no delete any more.
     #[must_use]
     pub fn alive(&self) -> bool {

@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -40,10 +41,10 @@ pub struct Debt {
     claim: String,
     /// Of which alert, whatever was expected of it then.
     origin: String,
+    /// Of which address, where the delete says so.
+    pub address: Option<IpAddr>,
     /// Who began it.
     by: Owner,
-    /// When, by the clock of that boot.
-    boot: Duration,
     /// When, since the epoch.
     wall: Duration,
 }
@@ -59,24 +60,31 @@ pub struct Owed {
 }
 
 impl Debt {
-    /// This process's own, for a block and the alert it began with.
+    /// This process's own, for a block, the alert it began with, and its address.
     #[must_use]
-    pub fn new(now: &Now, response: &str, key: &str, origin: &str) -> Option<Self> {
+    pub fn new(
+        now: &Now,
+        response: &str,
+        key: &str,
+        origin: &str,
+        address: Option<IpAddr>,
+    ) -> Option<Self> {
         Some(Self {
             claim: claim(response, key),
             origin: origin.to_owned(),
-            by: Owner::of(i32::try_from(std::process::id()).ok()?)?,
-            boot: now.boot,
+            address,
+            by: Owner::this()?,
             wall: now.wall,
         })
     }
 
-    /// Whether the hold is one that had to go: it is of that block, and began before.
+    /// Whether the hold is one that had to go: it is of that block, and was not asked
+    /// for since.
     #[must_use]
     pub fn is_for(&self, hold: &Hold) -> bool {
         let same = claim(&hold.response, &hold.key) == self.claim
             || (!self.origin.is_empty() && hold.origin == self.origin);
-        same && hold.began_before(&self.by.boot_id, self.boot, self.wall)
+        same && !hold.is_younger_than(&self.by, self.wall)
     }
 }
 
@@ -132,12 +140,24 @@ impl Owed {
         Ok(Slot(free))
     }
 
-    /// Strikes one out: it is done.
+    /// Strikes one out: it is done. Another debt that has its place by now stays.
     ///
     /// # Errors
     /// The system's.
-    pub fn strike(&self, slot: Slot) -> io::Result<()> {
-        self.file.write_all_at(&[0], flag(slot.0))
+    pub fn strike(&self, slot: Slot, debt: &Debt) -> io::Result<()> {
+        let _alone = self.alone()?;
+        if self.debt(slot)?.is_none_or(|there| there == *debt) {
+            self.file.write_all_at(&[0], flag(slot.0))?;
+        }
+        Ok(())
+    }
+
+    /// What stands there; none for what no version wrote.
+    fn debt(&self, slot: Slot) -> io::Result<Option<Debt>> {
+        let mut text = [0; SLOT];
+        self.file.read_exact_at(&mut text, offset(slot.0))?;
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(serde_json::from_slice(text).ok())
     }
 
     /// The debts of processes that are gone.
@@ -152,15 +172,12 @@ impl Owed {
             .enumerate()
             .filter(|(_, byte)| **byte == TAKEN)
         {
-            let mut slot = [0; SLOT];
-            self.file.read_exact_at(&mut slot, offset(at))?;
-            let text = slot.split(|byte| *byte == 0).next().unwrap_or_default();
-            match serde_json::from_slice::<Debt>(text) {
-                Ok(debt) if debt.by.alive() => {}
-                Ok(debt) => debts.push((Slot(at), debt)),
-                // No version wrote it: nobody can say what is owed.
-                Err(_) => self.strike(Slot(at))?,
-            }
+            // One that can't be read is of a later version: it stays where it is.
+            let debt = self.debt(Slot(at))?;
+            debts.extend(
+                debt.filter(|debt| !debt.by.alive())
+                    .map(|debt| (Slot(at), debt)),
+            );
         }
         Ok(debts)
     }
@@ -204,7 +221,7 @@ mod tests {
 
     fn debt_of(pid: i32) -> Debt {
         let now = Now::read().unwrap();
-        let mut debt = Debt::new(&now, "drop", "k", "").unwrap();
+        let mut debt = Debt::new(&now, "drop", "k", "", None).unwrap();
         debt.by = Owner::of(pid).unwrap();
         debt
     }
@@ -221,8 +238,8 @@ mod tests {
         child.wait().unwrap();
         // Whoever opens the file next finds it.
         let later = Owed::open(&dir.path().join("owed")).unwrap();
-        assert_eq!(later.left_behind().unwrap(), [(slot, debt)]);
-        later.strike(slot).unwrap();
+        assert_eq!(later.left_behind().unwrap(), [(slot, debt.clone())]);
+        later.strike(slot, &debt).unwrap();
         assert!(owed.left_behind().unwrap().is_empty());
     }
 
@@ -236,8 +253,25 @@ mod tests {
             owed.note(&debt).unwrap_err().kind(),
             io::ErrorKind::StorageFull
         );
-        owed.strike(slots[7]).unwrap();
+        owed.strike(slots[7], &debt).unwrap();
         assert_eq!(owed.note(&debt).unwrap(), slots[7]);
+    }
+
+    #[test]
+    fn a_place_that_another_debt_has_by_now_stays_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let owed = Owed::open(&dir.path().join("owed")).unwrap();
+        let mine = debt_of(std::process::id().try_into().unwrap());
+        let slot = owed.note(&mine).unwrap();
+        owed.strike(slot, &mine).unwrap();
+        let other = Debt {
+            origin: "o".into(),
+            ..mine.clone()
+        };
+        assert_eq!(owed.note(&other).unwrap(), slot);
+        owed.strike(slot, &mine).unwrap();
+        assert_eq!(owed.debt(slot).unwrap(), Some(other));
+        assert_eq!(owed.taken().unwrap()[0], TAKEN);
     }
 
     #[test]

@@ -11,7 +11,7 @@ const TABLES: &str = "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     response TEXT NOT NULL, digest TEXT NOT NULL, dialect TEXT NOT NULL,
-    event TEXT NOT NULL, key TEXT NOT NULL, origin TEXT NOT NULL, owner TEXT,
+    event TEXT NOT NULL, key TEXT NOT NULL, origin TEXT NOT NULL, owner TEXT, asker TEXT,
     dry INTEGER NOT NULL, began REAL NOT NULL,
     verdict TEXT, told TEXT, ended REAL
 ) STRICT;
@@ -25,12 +25,14 @@ CREATE TABLE hold (
     began_boot REAL NOT NULL, began_wall REAL NOT NULL,
     lasts REAL NOT NULL, orphan_lasts REAL,
     before TEXT,
-    due_boot REAL NOT NULL,
+    owner TEXT,
+    due_boot REAL NOT NULL, orphan_boot REAL, due_wall REAL NOT NULL,
     expires_in REAL, closed REAL, how TEXT
 ) STRICT;
 CREATE UNIQUE INDEX hold_open ON hold (address, backend, response, key) WHERE closed IS NULL;
 CREATE INDEX hold_key ON hold (response, key) WHERE closed IS NULL;
 CREATE INDEX hold_due ON hold (boot_id, due_boot) WHERE closed IS NULL;
+CREATE INDEX hold_orphan ON hold (owner, orphan_boot) WHERE closed IS NULL AND owner IS NOT NULL;
 CREATE INDEX hold_between ON hold (id) WHERE closed IS NULL AND state <> 'done';
 CREATE INDEX hold_run ON hold (run);
 CREATE INDEX run_origin ON run (origin) WHERE origin <> '';

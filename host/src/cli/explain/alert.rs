@@ -142,7 +142,7 @@ fn obstacles(
                 ),
                 Err(refusal) => obstacles.push(refusal.reason),
             }
-            let key = respond::key(&masked.event);
+            let key = respond::key(&command.executable, &masked.event);
             let held = broker
                 .journal()
                 .ok()

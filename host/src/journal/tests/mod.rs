@@ -36,6 +36,7 @@ fn invocation(response: &str, key: &str) -> Invocation {
         key: key.into(),
         origin: String::new(),
         owner: None,
+        asker: None,
         dry_run: false,
     }
 }
@@ -215,46 +216,90 @@ fn no_clock_frees_an_attacker_or_keeps_a_block() {
     }
 }
 
+/// A hold of an execd, done.
+fn owned(journal: &mut Journal, owner: &Owner, address: &str, seconds: u64, orphan: u64) -> i64 {
+    let invocation = Invocation {
+        owner: Some(owner.clone()),
+        ..invocation("owned", address)
+    };
+    let intent = Intent {
+        orphan_lasts: Some(Duration::from_secs(orphan)),
+        ..intent(address, seconds)
+    };
+    let intended = journal
+        .intend(&at(0), Run::New(&invocation), &intent)
+        .unwrap();
+    journal.done(intended.hold, None).unwrap();
+    intended.hold
+}
+
 #[test]
 fn what_may_be_due_is_found_and_nothing_else() {
     let mut desk = desk();
-    block(&mut desk.journal, &at(0), "long", "192.0.2.1", 600);
-    let short = block(&mut desk.journal, &at(0), "short", "192.0.2.2", 10);
-    let run = desk
-        .journal
-        .begin(&at(0), &invocation("half", "k"))
-        .unwrap();
-    let half = desk
-        .journal
-        .intend(&at(0), Run::Known(run), &intent("192.0.2.3", 600))
-        .unwrap();
-    let run = desk
-        .journal
-        .begin(&at(0), &invocation("orphan", "k"))
-        .unwrap();
-    let orphan = Intent {
-        orphan_lasts: Some(Duration::from_secs(20)),
-        ..intent("192.0.2.4", 600)
+    let journal = &mut desk.journal;
+    block(journal, &at(0), "long", "192.0.2.1", 600);
+    let short = block(journal, &at(0), "short", "192.0.2.2", 10).hold;
+    let half = journal.begin(&at(0), &invocation("half", "k")).unwrap();
+    let half = journal
+        .intend(&at(0), Run::Known(half), &intent("192.0.2.3", 600))
+        .unwrap()
+        .hold;
+    let this = Owner::this().unwrap();
+    let other = Owner {
+        pid: this.pid + 1,
+        ..this.clone()
     };
-    let orphan = desk
-        .journal
-        .intend(&at(0), Run::Known(run), &orphan)
-        .unwrap();
-    desk.journal.done(orphan.hold, None).unwrap();
+    let orphan = owned(journal, &this, "192.0.2.4", 600, 20);
 
-    let due = |now: &Now, limit: u32| -> Vec<i64> {
-        let holds = desk.journal.maybe_due(now, limit).unwrap();
+    let due = |now: &Now, alive: bool, limit: u32| -> Vec<i64> {
+        let holds = desk.journal.maybe_due(now, |_| alive, limit).unwrap();
         holds.iter().map(|hold| hold.id).collect()
     };
-    assert_eq!(due(&at(9), 9), [half.hold]);
-    assert_eq!(due(&at(11), 9), [short.hold, half.hold]);
-    assert_eq!(due(&at(21), 9), [short.hold, half.hold, orphan.hold]);
-    assert_eq!(due(&at(21), 2).len(), 2);
-    let rebooted = Now {
+    assert_eq!(due(&at(9), false, 9), [half]);
+    assert_eq!(due(&at(11), false, 9), [short, half]);
+    assert_eq!(due(&at(21), true, 9), [short, half]);
+    assert_eq!(due(&at(21), false, 9), [short, half, orphan]);
+    // Of an earlier boot, by the wall clock, and its execd with it.
+    let rebooted = |seconds: u64| Now {
         boot_id: "the next".into(),
-        ..at(0)
+        ..at(seconds)
     };
-    assert_eq!(due(&rebooted, 9).len(), 4);
+    assert_eq!(due(&rebooted(11), true, 9), [short, half]);
+    assert_eq!(due(&rebooted(21), true, 9), [short, half, orphan]);
+
+    // However many a living execd keeps, one of a dead one is found.
+    for n in 0..100 {
+        owned(
+            &mut desk.journal,
+            &this,
+            &format!("198.51.100.{n}"),
+            600,
+            20,
+        );
+    }
+    let last = owned(&mut desk.journal, &other, "203.0.113.1", 600, 20);
+    let due = desk
+        .journal
+        .maybe_due(&at(30), |owner| *owner == this, 5)
+        .unwrap();
+    assert!(due.iter().any(|hold| hold.id == last));
+    assert!(due.len() < 10, "{}", due.len());
+}
+
+#[test]
+fn of_two_runs_the_younger_is_told_from_the_older() {
+    let this = Owner::this().unwrap();
+    let mut sleeping = Command::new("sleep").arg("60").spawn().unwrap();
+    let child = Owner::of(sleeping.id().try_into().unwrap()).unwrap();
+    sleeping.kill().unwrap();
+    sleeping.wait().unwrap();
+    assert!(child.is_younger_than(&this) && !this.is_younger_than(&child));
+    assert!(!this.is_younger_than(&this));
+    let before = Owner {
+        boot_id: "another".into(),
+        ..this.clone()
+    };
+    assert!(!this.is_younger_than(&before) && !before.is_younger_than(&this));
 }
 
 #[test]

@@ -476,6 +476,45 @@ fn a_guest_that_hangs_ends_at_the_wall_through_the_link_too() {
     );
 }
 
+/// A helper that outlives the call is started, or the call says that it was not.
+#[test]
+fn a_detached_helper_that_can_t_start_is_not_called_started() {
+    let root = Root::with(
+        &[("restart-ossec", &guests::response("restart-ossec"))],
+        "ossec",
+        "record",
+    );
+    let control = root.path().join("bin/ossec-control");
+    let write = |text: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let _ = std::fs::remove_file(&control);
+        std::fs::write(&control, text).unwrap();
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let seen = root.path().join("seen");
+    write(&format!(
+        "#!/bin/sh\nsleep 0.5\necho \"$@\" > {}\n",
+        seen.display()
+    ));
+    let started = Instant::now();
+    assert_eq!(root.call("restart-ossec", "add", "-"), 0, "{}", root.log());
+    assert!(
+        started.elapsed() < Duration::from_millis(450),
+        "it is not waited for"
+    );
+    let done = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::read_to_string(&seen).is_ok_and(|text| text == "restart\n")
+    });
+    assert!(done, "it goes on by itself");
+    for broken in ["#!/nonexistent/sh\n", "\u{1}garbage"] {
+        write(broken);
+        assert_eq!(root.call("restart-ossec", "add", "-"), 1, "{broken:?}");
+        let last = root.outcomes().pop().unwrap();
+        assert!(last.contains("can't start"), "{last}");
+    }
+}
+
 #[test]
 fn the_root_is_found_from_argv_0_whatever_the_working_directory() {
     use std::os::unix::process::CommandExt as _;

@@ -290,6 +290,17 @@ fn check_finds_what_would_fail_at_night() {
 }
 
 #[test]
+fn a_manifest_that_is_lost_makes_no_original_of_what_is_ours() {
+    let root = root_with_an_original();
+    let before = listing(&root);
+    install(&root, &[]);
+    std::fs::remove_file(root.path().join("retort/installed.json")).unwrap();
+    install(&root, &[]);
+    assert!(root.retort(&["uninstall"]).status.success());
+    assert_eq!(listing(&root), before);
+}
+
+#[test]
 fn what_the_configuration_calls_gets_its_link() {
     let root = root_with_an_original();
     root.ar_conf("firewall-drop600 - firewall-drop.cmd - 600\n");
@@ -322,8 +333,7 @@ fn the_folder_is_roots_alone_and_the_components_are_compiled() {
             path.display()
         );
     }
-    let compiled = std::fs::read_dir(own.join("cache")).unwrap().count();
-    assert_eq!(compiled, 1);
+    assert_eq!(root.compiled().len(), 1);
 }
 
 #[test]

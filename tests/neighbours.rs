@@ -160,13 +160,7 @@ fn ossec_conf_widens_nothing() {
 fn a_flipped_byte_in_the_cache_is_compiled_anew() {
     let root = root();
     root.works();
-    let cache = root.path().join("retort/cache");
-    let file = std::fs::read_dir(&cache)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let file = root.compiled().remove(0);
     let whole = std::fs::read(&file).unwrap();
     for at in [0, 31, 32, whole.len() / 2, whole.len() - 1] {
         let mut bytes = whole.clone();

@@ -362,6 +362,49 @@ fn an_address_leaves_the_kernel_with_its_second_hold() {
     }
 }
 
+/// Whatever somebody does to our table, `check` says that it lets packets through, and
+/// `sweep` makes it whole, with what is held.
+#[test]
+fn a_table_that_somebody_changed_is_found_and_mended() {
+    let net = Net::new("ossec");
+    let retort = |arguments: &[&str]| {
+        let mut command = net.host.command(support::root::RETORT);
+        command
+            .arg("--root")
+            .arg(net.root.path())
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    assert_eq!(net.ossec("add", CLIENT4), 0, "{}", net.root.log());
+    let tables = net.host.sh("nft list tables");
+    let table = tables
+        .split_whitespace()
+        .find(|word| word.starts_with("retort_"))
+        .unwrap()
+        .to_owned();
+    assert!(retort(&["check"]).status.success());
+    for harm in [
+        format!("nft insert rule inet {table} early accept"),
+        format!("nft add table inet {table} '{{ flags dormant ; }}'"),
+        format!("nft flush chain inet {table} early"),
+        format!("nft delete element inet {table} blocked4 '{{ {CLIENT4} }}'"),
+        "nft flush ruleset".to_owned(),
+    ] {
+        assert!(!reaches(&net.client, HOST4, 22), "before {harm}");
+        net.host.sh(&harm);
+        assert!(reaches(&net.client, HOST4, 22), "{harm}: it does nothing");
+        let check = retort(&["check"]);
+        let said = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(said.contains("`retort sweep`"), "{harm}: {said}");
+        let sweep = retort(&["sweep"]);
+        assert!(sweep.status.success(), "{harm}: {sweep:?}");
+        assert!(!reaches(&net.client, HOST4, 22), "{harm}: {sweep:?}");
+    }
+    assert_eq!(net.ossec("delete", CLIENT4), 0);
+    assert!(reaches(&net.client, HOST4, 22));
+}
+
 #[test]
 fn unblock_and_a_full_disk() {
     let root = Root::with(

@@ -3,10 +3,11 @@
 
 mod support;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::root::Root;
+use support::root::{RETORT, Root, ossec_words};
 use support::{bomb, guests};
 
 /// Puts a file beside the good response; gives what running it says.
@@ -142,28 +143,113 @@ fn another_file_than_the_pinned_one_is_refused() {
     );
 }
 
+/// The compilers that run for this program and no other.
+fn compilers() -> usize {
+    let program = std::fs::canonicalize(RETORT).unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let words = std::fs::read(path.join("cmdline")).ok()?;
+        let compiles = words.split(|byte| *byte == 0).nth(1)? == b"__compile";
+        (compiles && std::fs::read_link(path.join("exe")).ok()? == program).then_some(())
+    });
+    processes.count()
+}
+
 #[test]
-fn a_compile_bomb_takes_its_child_down_and_nothing_else() {
-    let drop = guests::response("firewall-drop");
-    let root = Root::with(&[("firewall-drop", &drop)], "ossec", "record");
-    // With an alert waiting there is no patience: the wall limit is the limit.
+fn a_compile_bomb_costs_its_limits_once_and_nothing_else() {
+    let root = Root::firewall_drop("ossec");
     std::fs::write(root.bin("bomb.wasm"), bomb::compile_bomb()).unwrap();
-    std::os::unix::fs::symlink(support::root::RETORT, root.bin("bomb")).unwrap();
+    std::os::unix::fs::symlink(RETORT, root.bin("bomb")).unwrap();
+    // With alerts waiting there is no patience: the wall limit is the limit, for all of
+    // a burst together, and what was too long is not tried again with the next alert.
     let started = Instant::now();
-    let status = std::process::Command::new(root.bin("bomb"))
-        .args(["add", "-", "203.0.113.7", "1.1", "5712"])
-        .status()
-        .unwrap();
+    let burst: Vec<_> = (0..8)
+        .map(|_| {
+            let mut call = Command::new(root.bin("bomb"));
+            call.args(ossec_words("add", "203.0.113.7"))
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(compilers() <= 2, "{} compilers at once", compilers());
+    for mut call in burst {
+        assert_eq!(call.wait().unwrap().code(), Some(1));
+    }
     assert!(
-        started.elapsed() < Duration::from_secs(6),
+        started.elapsed() < Duration::from_secs(7),
         "{:?}",
         started.elapsed()
     );
-    assert_eq!(status.code(), Some(1));
+    let told = root.outcomes();
+    let own = told
+        .iter()
+        .filter(|line| line.contains("bomb add: refused"));
+    assert_eq!(own.count(), 8, "{told:#?}");
+    let says_why = |line: &String| {
+        line.contains("compiling it needs more than") || line.contains("which waits longer")
+    };
+    assert!(told.iter().all(says_why), "{told:#?}");
+    let started = Instant::now();
+    assert_eq!(root.call("bomb", "add", "203.0.113.7"), 1);
     assert!(
-        root.log().contains("compil") || root.log().contains("wall"),
-        "{}",
-        root.log()
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
     );
     root.works();
+
+    // Who has patience learns that it has no end; from then on every alert does.
+    let output = root.retort(&["check"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && said.contains("compiling it needs more than"),
+        "{said}"
+    );
+    let started = Instant::now();
+    assert_eq!(root.call("bomb", "add", "203.0.113.7"), 1);
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        root.outcomes()
+            .pop()
+            .unwrap()
+            .contains("compiling it needs more than")
+    );
+    root.works();
+}
+
+#[test]
+fn a_compiler_ends_with_whoever_waits_for_it() {
+    let root = Root::firewall_drop("ossec");
+    std::fs::write(root.bin("bomb.wasm"), bomb::compile_bomb()).unwrap();
+    std::os::unix::fs::symlink(RETORT, root.bin("bomb")).unwrap();
+    let children = |pid: u32| {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let mut call = Command::new(root.bin("bomb"))
+        .args(ossec_words("add", "203.0.113.7"))
+        .spawn()
+        .unwrap();
+    let compiler = (0..200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        children(call.id())
+            .split_whitespace()
+            .next()
+            .map(str::to_owned)
+    });
+    let compiler = compiler.expect("it compiles");
+    std::thread::sleep(Duration::from_millis(200));
+    call.kill().unwrap();
+    call.wait().unwrap();
+    let gone = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        let stat = std::fs::read_to_string(format!("/proc/{compiler}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    assert!(gone, "the compiler lives on");
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use support::execd::{self, Execd};
 use support::guests;
 use support::keeper::{self, Keeper};
+use support::netns::Netns;
 use support::root::{RETORT, Root, ossec_words};
 
 const ATTACKER: &str = "203.0.113.7";
@@ -293,6 +294,78 @@ fn a_full_disk_keeps_nobody_blocked() {
         assert!(root.retort(&["sweep"]).status.success());
     }
     assert!(root.blocked().is_empty(), "{code}: {}", root.log());
+}
+
+#[test]
+fn a_read_only_disk_keeps_nobody_blocked() {
+    let tiny = Tiny::new(8192);
+    let component = guests::response("firewall-drop");
+    let root = Root::within(
+        &tiny.0,
+        &[("firewall-drop", &component)],
+        "ossec",
+        "nftables",
+    );
+    let host = Netns::new("readonly");
+    let call = |action: &str| {
+        let mut command = host.command(root.bin("firewall-drop"));
+        command
+            .args(ossec_words(action, ATTACKER))
+            .status()
+            .unwrap()
+            .code()
+            .unwrap()
+    };
+    let in_the_kernel = || host.sh("nft list ruleset").contains(ATTACKER);
+    assert_eq!(call("add"), 0, "{}", root.log());
+    assert!(in_the_kernel());
+    let mount = |options: &str| {
+        let status = Command::new("mount")
+            .args(["-o", options])
+            .arg(&tiny.0)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    mount("remount,ro");
+    assert_eq!(call("delete"), 1, "the journal could not note it");
+    assert!(!in_the_kernel());
+    mount("remount,rw");
+    assert_eq!(call("add"), 0, "{}", root.log());
+    assert!(in_the_kernel());
+}
+
+#[test]
+fn a_journal_that_is_lost_takes_no_debt_with_it() {
+    let component = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &component)], "ossec", "nftables");
+    let host = Netns::new("lost");
+    let call = |action: &str| {
+        let mut command = host.command(root.bin("firewall-drop"));
+        command
+            .args(ossec_words(action, ATTACKER))
+            .status()
+            .unwrap()
+            .code()
+            .unwrap()
+    };
+    assert_eq!(call("add"), 0, "{}", root.log());
+    let own = root.path().join("retort");
+    for file in ["journal.db", "journal.db-wal"] {
+        std::fs::write(own.join(file), "junk ".repeat(1000)).unwrap();
+    }
+    assert_eq!(call("delete"), 1, "{}", root.log());
+    for file in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(own.join(file));
+    }
+    let sweep = host
+        .command(RETORT)
+        .arg("--root")
+        .arg(root.path())
+        .arg("sweep")
+        .output()
+        .unwrap();
+    assert!(sweep.status.success(), "{sweep:?}");
+    assert!(!host.sh("nft list ruleset").contains(ATTACKER));
 }
 
 /// A file system of `kib` KiB, gone with the test.

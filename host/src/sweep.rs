@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::conf::grants::BackendName;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Kind, Record, Refusal};
 use crate::journal::{Hold, Now, Owner, State};
@@ -98,6 +99,30 @@ fn did_something(swept: &Swept) -> bool {
             swept.due.hold.state != State::Releasing || refusal.kind != Kind::Unavailable
         }
     }
+}
+
+/// Puts back what somebody took out of the firewall: a rule, the whole table, an
+/// address that is held.
+///
+/// # Errors
+/// When journal or firewall do not answer.
+pub fn repair(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
+    let holds = broker
+        .journal()?
+        .open_holds()
+        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let name = BackendName::Nftables.to_string();
+    let mut held: Vec<&Hold> = holds.iter().filter(|hold| hold.backend == name).collect();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    held.sort_by_key(|hold| hold.address);
+    held.dedup_by_key(|hold| hold.address);
+    let there = broker.mended(BackendName::Nftables)?;
+    let lost = held
+        .into_iter()
+        .filter(|hold| !there.contains(&hold.address));
+    Ok(lost.map(|hold| broker.put_back(hold)).collect())
 }
 
 /// Gives up every hold on an address that has become protected since.

@@ -157,6 +157,15 @@ impl Root {
         status.code().unwrap()
     }
 
+    /// The machine code in the cache.
+    pub fn compiled(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.path().join("retort/cache"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "cwasm"))
+            .collect()
+    }
+
     /// `firewall-drop` blocks and lets go.
     pub fn works(&self) {
         for action in ["add", "delete"] {

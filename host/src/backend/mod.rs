@@ -105,6 +105,17 @@ impl Backend {
         }
     }
 
+    /// Makes it as it has to be, where somebody changed it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn mend(&mut self) -> Result<bool, Error> {
+        match self {
+            Self::Nftables(nftables) => nftables.mend(),
+            Self::Record => Ok(false),
+        }
+    }
+
     /// Every address that the firewall has now.
     ///
     /// # Errors

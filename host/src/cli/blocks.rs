@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Output;
@@ -191,9 +190,7 @@ pub(super) fn broker(root: &Root) -> anyhow::Result<Broker> {
     Ok(Broker::new(premises.world(&retort, Limits::default().wall)))
 }
 
-pub(super) fn unblock(root: &Root, address: &str, dry_run: bool) -> anyhow::Result<Output> {
-    let address = address::parse(address)
-        .with_context(|| format!("`{}` is no IP address", report::escape(address, 64)))?;
+pub(super) fn unblock(root: &Root, address: IpAddr, dry_run: bool) -> anyhow::Result<Output> {
     let mut broker = broker(root)?;
     let holds = broker.journal().map_err(anyhow_of).and_then(|journal| {
         let mut holds = Vec::new();
@@ -278,6 +275,7 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         }
     }
     records.extend(sweep::lift_protected(&mut broker).map_err(anyhow_of)?);
+    records.extend(sweep::repair(&mut broker).map_err(anyhow_of)?);
     records_output(&records, "nothing is due")
 }
 

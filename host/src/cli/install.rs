@@ -158,7 +158,8 @@ fn links(
 ) -> anyhow::Result<Vec<String>> {
     let mut names: BTreeSet<String> = good.iter().cloned().collect();
     if grants.dialect == Dialect::Ossec {
-        names.extend(good.iter().map(|name| format!("{name}.sh")));
+        let plain = good.iter().filter(|name| !name.ends_with(".sh"));
+        names.extend(plain.map(|name| format!("{name}.sh")));
     }
     let ours = |kind| {
         manifest

@@ -12,6 +12,7 @@ mod run;
 mod steps;
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 use crate::effect::helper::{self, SUPERVISE};
 use crate::event::Dialect;
+use crate::report;
 use crate::root::Root;
 use crate::vessel::compile::{self, COMPILE};
 
@@ -78,7 +80,8 @@ enum Verb {
     /// Gives up every hold on an address.
     Unblock {
         /// The address.
-        address: String,
+        #[arg(value_parser = address)]
+        address: IpAddr,
         /// Only says what it would do.
         #[arg(long)]
         dry_run: bool,
@@ -196,7 +199,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         Verb::History { last } => blocks::history(&root, last),
         Verb::Explain { what } => explain::explain(&root, &what),
         Verb::Protect => explain::protect(&root),
-        Verb::Unblock { address, dry_run } => blocks::unblock(&root, &address, dry_run),
+        Verb::Unblock { address, dry_run } => blocks::unblock(&root, address, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),
         Verb::Uninstall { dry_run } => install::uninstall(&root, dry_run),
@@ -223,6 +226,11 @@ fn dialect_name(dialect: Dialect) -> &'static str {
         Dialect::Wazuh4 => "wazuh4",
         Dialect::Wazuh5 => "wazuh5",
     }
+}
+
+fn address(word: &str) -> Result<IpAddr, String> {
+    crate::address::parse(word)
+        .ok_or_else(|| format!("`{}` is no IP address", report::escape(word, 64)))
 }
 
 /// Whether the word is a dialect's.

@@ -55,7 +55,15 @@ impl Placing<'_> {
         let ours = before
             .as_ref()
             .is_some_and(|b| there == Some(b.content.clone()));
-        if ours && there.as_ref() == Some(&placed.content) {
+        if there.as_ref() == Some(&placed.content) {
+            // Also where the manifest was lost: what is ours is no original.
+            if before.is_none() {
+                placed.replaced = fs::symlink_metadata(&kept).is_ok();
+                self.manifest.put(placed);
+                if !self.steps.dry_run {
+                    self.manifest.write(self.root)?;
+                }
+            }
             return Ok(());
         }
         let exists = fs::symlink_metadata(&path).is_ok();

@@ -91,14 +91,11 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
             Event::Empty(tag) => {
                 elements = elements.saturating_add(1);
                 let child = element(place.at(bytes, at), tag.name().as_ref());
-                if let Some(parent) = open.last_mut() {
-                    parent.children.push(child);
-                }
+                adopt(&mut open, child);
             }
             Event::End(_) => {
-                let closed = if open.len() > 1 { open.pop() } else { None };
-                if let (Some(closed), Some(parent)) = (closed, open.last_mut()) {
-                    parent.children.push(closed);
+                if let Some(closed) = if open.len() > 1 { open.pop() } else { None } {
+                    adopt(&mut open, closed);
                 }
             }
             Event::Text(text) => append(&mut open, &text),
@@ -185,6 +182,14 @@ fn element((line, column): (u32, u32), name: &str) -> Element {
         line,
         column,
         ..Element::default()
+    }
+}
+
+/// The content of an element that has children is what stands behind the last one.
+fn adopt(open: &mut [Element], child: Element) {
+    if let Some(parent) = open.last_mut() {
+        parent.text.clear();
+        parent.children.push(child);
     }
 }
 

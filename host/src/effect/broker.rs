@@ -296,10 +296,10 @@ impl Broker {
                 why.reason
             ))
         })?;
+        let left = context.deadline.saturating_duration_since(Instant::now());
         let answer = if granted.detached {
-            helper::detach(granted, &argv, &self.world.retort)
+            helper::detach(granted, &argv, &self.world.retort, left)
         } else {
-            let left = context.deadline.saturating_duration_since(Instant::now());
             helper::run(granted, &argv, left)
         };
         let outcome = match &answer {

@@ -2,9 +2,11 @@
 //! stand there. A guest names it and can do nothing else: no shell, no argument,
 //! no environment, no descriptor of ours.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -22,6 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// The longest value that a placeholder may become: Linux takes user names of 32
 /// and paths of 4096 bytes.
 const LONGEST_VALUE: usize = 4096;
+
+/// What a supervisor says when its program runs; anything else is why it does not.
+const STARTED: &str = "started";
+
+/// The longest reason that is listened to.
+const LONGEST_WORD: u64 = 4096;
 
 /// The hidden verb with which a detached helper's supervisor is started.
 pub const SUPERVISE: &str = "__supervise";
@@ -111,7 +119,12 @@ pub fn run(helper: &Helper, argv: &[String], left: Duration) -> Result<Done, Ref
 ///
 /// # Errors
 /// `failed` when it can't be started or is not trusted.
-pub fn detach(helper: &Helper, argv: &[String], retort: &Path) -> Result<Done, Refusal> {
+pub fn detach(
+    helper: &Helper,
+    argv: &[String],
+    retort: &Path,
+    left: Duration,
+) -> Result<Done, Refusal> {
     trusted(argv)?;
     let mut command = Command::new(retort);
     command
@@ -119,22 +132,44 @@ pub fn detach(helper: &Helper, argv: &[String], retort: &Path) -> Result<Done, R
         .arg(helper.wall.as_millis().to_string())
         .arg("--")
         .args(argv);
-    sealed(&mut command).spawn().map_err(|e| {
+    let supervisor = sealed(&mut command).stdout(Stdio::piped()).spawn();
+    let supervisor = supervisor.map_err(|e| {
         Refusal::failed(format!(
             "can't start the helper's supervisor {}: {e}",
             retort.display()
         ))
     })?;
-    Ok(Done::Started)
+    match first_word(supervisor, left).as_deref() {
+        Some(STARTED) => Ok(Done::Started),
+        Some(why) if !why.is_empty() => Err(Refusal::failed(why)),
+        _ => Err(Refusal::failed("the helper's supervisor did not answer")),
+    }
+}
+
+/// What the supervisor says of the start; it goes on without us.
+fn first_word(supervisor: Child, left: Duration) -> Option<String> {
+    let (to, said) = mpsc::channel();
+    let mut stdout = BufReader::new(supervisor.stdout?.take(LONGEST_WORD));
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = stdout.read_line(&mut line);
+        let _ = to.send(line.trim_end().to_owned());
+    });
+    said.recv_timeout(left).ok()
 }
 
 /// What the supervisor does: starts the program, waits, ends it at its limit. The
 /// exit code is the program's, or 124 when its time was up.
 #[must_use]
 pub fn supervise(limit: Duration, argv: &[String]) -> u8 {
-    let Ok(mut child) = start(argv) else {
-        return 127;
+    let mut child = match start(argv) {
+        Ok(child) => child,
+        Err(refusal) => {
+            println!("{}", refusal.reason.replace('\n', " "));
+            return 127;
+        }
     };
+    println!("{STARTED}");
     match wait(&mut child, limit) {
         Some(status) => status
             .code()

@@ -23,13 +23,18 @@ pub struct Lock {
 /// # Errors
 /// [`Error::Busy`] when the budget is spent.
 pub fn lock(path: &Path, budget: Duration) -> Result<Lock, Error> {
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    // What is there can be locked on a file system that takes nothing more.
+    let file = options
+        .clone()
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)
+        .or_else(|e| options.read(true).open(path).map_err(|_| e))
         .map_err(|e| io_error(path, &e))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(locked) => Ok(Lock { _file: locked }),

@@ -11,8 +11,11 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::Malformed;
 
-/// The largest message. Wazuh's own are at most 64 KiB.
+/// The largest message that asks for something new. Wazuh's own are at most 64 KiB.
 pub const LARGEST: usize = 1 << 20;
+
+/// The largest line: a delete repeats its add, in other words.
+pub const LARGEST_LINE: usize = LARGEST + 1024;
 
 /// A value. Numbers keep the text that serde makes of them: they are names here.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,16 +38,19 @@ pub enum Json {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ambiguous(pub String);
 
+/// A message that nobody has to read.
+pub(super) fn too_large() -> Malformed {
+    Malformed::NotJson(format!("it has more than {LARGEST} bytes"))
+}
+
 /// Reads the first object of `line`; what follows it is ignored, as the original
 /// does. Its depth is capped by the parser at 128.
 ///
 /// # Errors
 /// When there is none.
 pub fn parse(line: &[u8]) -> Result<Json, Malformed> {
-    if line.len() > LARGEST {
-        return Err(Malformed::NotJson(format!(
-            "it has more than {LARGEST} bytes"
-        )));
+    if line.len() > LARGEST_LINE {
+        return Err(too_large());
     }
     // A NUL ends a C string, and bytes that are no UTF-8 are somebody's user name.
     let text = line.split(|b| *b == 0).next().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::json::LARGEST;
+use super::json::LARGEST_LINE;
 
 /// What is asked of the pipe at one time.
 const PIECE: usize = 8 << 10;
@@ -39,7 +39,7 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(line));
             }
             searched = self.kept.len();
-            if searched > LARGEST {
+            if searched > LARGEST_LINE {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
                     "the message is larger than 1 MiB",

@@ -115,11 +115,15 @@ impl From<Ambiguous> for Malformed {
 /// See [`Malformed`]: then nothing is done, and above all nothing is released.
 pub fn from_line(line: &[u8]) -> Result<Request, Malformed> {
     let json = json::parse(line)?;
-    if json.get("wazuh")?.is_some_and(Json::is_object) {
+    let request = if json.get("wazuh")?.is_some_and(Json::is_object) {
         wazuh5::read(json)
     } else {
         wazuh4::read(json)
+    }?;
+    if request.action == Action::Add && line.len() > json::LARGEST {
+        return Err(json::too_large());
     }
+    Ok(request)
 }
 
 /// Reads the execd's answer to the keys.

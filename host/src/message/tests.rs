@@ -263,11 +263,21 @@ fn depth_size_and_numbers_are_bounded() {
         from_line(deep.as_bytes()),
         Err(Malformed::NotJson(_))
     ));
-    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(json::LARGEST));
-    assert!(matches!(
-        from_line(large.as_bytes()),
-        Err(Malformed::NotJson(_))
-    ));
+    // What may be added may also be taken back, in a few bytes more.
+    let line = |command: &str, size: usize| {
+        let head =
+            format!(r#"{{"version":1,"origin":{{}},"parameters":{{}},"command":"{command}","a":""#);
+        format!("{head}{}\"}}", "x".repeat(size - head.len() - 2))
+    };
+    for (command, size, good) in [
+        ("add", json::LARGEST, true),
+        ("add", json::LARGEST + 1, false),
+        ("delete", json::LARGEST + 3, true),
+        ("delete", json::LARGEST_LINE + 1, false),
+    ] {
+        let request = from_line(line(command, size).as_bytes());
+        assert_eq!(request.is_ok(), good, "{command} {size}");
+    }
     let huge = r#"{"version":1e999,"origin":{},"command":"add","parameters":{}}"#;
     assert!(from_line(huge.as_bytes()).is_err());
     let mut lines = Lines::new(Cursor::new(vec![b'x'; json::LARGEST + 10_000]));

@@ -5,13 +5,22 @@
 //! is not there: the component is compiled anew.
 
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 use super::bare::Compiled;
 use super::compile;
+
+/// How long an alert does not try again what took too long: the machine may have been
+/// busy, but every try costs as much.
+const LATE_FOR: Duration = Duration::from_secs(300);
+
+/// How often a compiler at work is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The bytes of a SHA-256.
 const DIGEST: usize = 32;
@@ -46,13 +55,48 @@ impl Cache {
     /// Why the compiler gave up on that component, so that a compile bomb costs its
     /// limits once and not with every alert.
     pub(super) fn refusal(&self, digest: &str, engine: &str) -> Option<compile::Error> {
-        let content = self.read(&format!("{digest}-{engine}.refused"))?;
+        let name = format!("{digest}-{engine}.refused");
+        let content = self.read(&name)?;
         let text = String::from_utf8(content).ok()?;
         let (kind, what) = text.split_once(' ')?;
         match kind {
             "limit" => Some(compile::Error::Limit(what.to_owned())),
             "invalid" => Some(compile::Error::Invalid(what.to_owned())),
+            "late" => {
+                let age = self
+                    .dir
+                    .symlink_metadata(&name)
+                    .ok()?
+                    .modified()
+                    .ok()?
+                    .into_std()
+                    .elapsed();
+                (age.ok()? < LATE_FOR).then(|| compile::Error::Late(what.to_owned()))
+            }
             _ => None,
+        }
+    }
+
+    /// One compiler at a time: a burst of alerts for what is not compiled yet starts
+    /// one child, and the others wait for its answer, at most `patience`.
+    pub(super) fn alone(&self, patience: Duration) -> Option<Flock<std::fs::File>> {
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .follow(FollowSymlinks::No);
+        let mut file = self.dir.open_with("lock", &options).ok()?.into_std();
+        let started = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Some(locked),
+                Err((again, _)) if started.elapsed() < patience => {
+                    file = again;
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                Err(_) => return None,
+            }
         }
     }
 
@@ -61,7 +105,8 @@ impl Cache {
         let text = match why {
             compile::Error::Limit(what) => format!("limit {what}"),
             compile::Error::Invalid(what) => format!("invalid {what}"),
-            compile::Error::Late(_) | compile::Error::Child(_) => return,
+            compile::Error::Late(what) => format!("late {what}"),
+            compile::Error::Child(_) => return,
         };
         let _ = self.write(&format!("{digest}-{engine}.refused"), text.as_bytes());
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use wasmtime::Engine;
 
 use super::bare::Compiled;
@@ -48,6 +50,13 @@ pub enum Error {
     Child(String),
 }
 
+impl Error {
+    pub(super) fn late(wall: Duration) -> Self {
+        let whole = Duration::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        Self::Late(humantime::format_duration(whole).to_string())
+    }
+}
+
 /// Machine code for `component`, made by a child of the program `retort`.
 ///
 /// # Errors
@@ -82,10 +91,11 @@ pub(super) fn compile(component: &[u8], retort: &Path, wall: Duration) -> Result
             break status;
         }
         if started.elapsed() >= wall {
-            // The child has no children: killing it closes all three pipes.
+            // The child has no children: killing it closes all three pipes. Its memory
+            // may take long to free; nobody waits for that here.
             let _ = child.kill();
-            let _ = child.wait();
-            return Err(Error::Late(humantime::format_duration(wall).to_string()));
+            std::thread::spawn(move || child.wait());
+            return Err(Error::late(wall));
         }
         std::thread::sleep(Duration::from_millis(1));
     };
@@ -106,7 +116,9 @@ pub(super) fn compile(component: &[u8], retort: &Path, wall: Duration) -> Result
 /// Gives its exit code: 0 done, 2 not valid, 1 anything else.
 #[must_use]
 pub fn child() -> u8 {
-    let limited = setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS)
+    // Whoever waits for the answer may be ended by its own limit.
+    let limited = set_pdeathsig(Signal::SIGKILL)
+        .and_then(|()| setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS))
         .and_then(|()| setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE))
         .and_then(|()| setrlimit(Resource::RLIMIT_CORE, 0, 0));
     if let Err(error) = limited {

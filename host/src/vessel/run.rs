@@ -8,6 +8,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
+use super::bare::Compiled;
 use super::bounds::Bounds;
 use super::cache::Cache;
 use super::compile;
@@ -224,34 +225,44 @@ fn compiled(
     digest: &str,
 ) -> Result<wasmtime::component::Component, LoadError> {
     let engine_id = compile::compatibility(workshop.engine);
-    if let Some(cache) = workshop.cache {
-        if let Some(component) = cache
-            .get(digest, &engine_id)
-            .and_then(|code| code.component(workshop.engine).ok())
-        {
-            return Ok(component);
-        }
-        if workshop.patience >= compile::PATIENT {
-            cache.forgive(digest, &engine_id);
-        } else if let Some(refusal) = cache.refusal(digest, &engine_id) {
-            return Err(refusal.into());
-        }
-    }
-    let code = match compile::compile(bytes, workshop.retort, workshop.patience) {
-        Ok(code) => code,
-        Err(error) => {
-            if let Some(cache) = workshop.cache {
-                cache.refuse(digest, &engine_id, &error);
-            }
-            return Err(error.into());
-        }
+    let component = |code: Compiled| code.component(workshop.engine);
+    let Some(cache) = workshop.cache else {
+        let code = compile::compile(bytes, workshop.retort, workshop.patience)?;
+        return component(compile::vouch(code)).map_err(|e| LoadError::Engine(format!("{e:#}")));
     };
-    if let Some(cache) = workshop.cache {
-        let _ = cache.put(digest, &engine_id, &code);
+    let ready = || {
+        cache
+            .get(digest, &engine_id)
+            .and_then(|code| component(code).ok())
+    };
+    if let Some(ready) = ready() {
+        return Ok(ready);
     }
-    compile::vouch(code)
-        .component(workshop.engine)
-        .map_err(|e| LoadError::Engine(format!("{e:#}")))
+    let started = Instant::now();
+    let patience = workshop.patience;
+    if patience >= compile::PATIENT {
+        cache.forgive(digest, &engine_id);
+    }
+    let alone = cache.alone(patience);
+    let _alone = alone.ok_or_else(|| compile::Error::late(patience))?;
+    if let Some(ready) = ready() {
+        return Ok(ready);
+    }
+    if let Some(refusal) = cache.refusal(digest, &engine_id) {
+        return Err(refusal.into());
+    }
+    let left = patience.saturating_sub(started.elapsed());
+    let code = compile::compile(bytes, workshop.retort, left);
+    match code {
+        Ok(code) => {
+            let _ = cache.put(digest, &engine_id, &code);
+            component(compile::vouch(code)).map_err(|e| LoadError::Engine(format!("{e:#}")))
+        }
+        Err(error) => {
+            cache.refuse(digest, &engine_id, &error);
+            Err(error.into())
+        }
+    }
 }
 
 /// Every bound stands before the first instruction: start functions run at

@@ -166,6 +166,30 @@ impl Nftables {
         })
     }
 
+    /// Makes the table whole where somebody changed it, with what it still holds;
+    /// whether that was needed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn mend(&mut self) -> Result<bool, Error> {
+        self.again("mend the table", |nft| match nft.state()? {
+            Ok(table::State::Damaged) => nft.set_once(&[]).map(|done| done.map(|()| true)),
+            Ok(_) => Ok(Ok(false)),
+            Err(error) => Ok(Err(error)),
+        })
+    }
+
+    /// Whether the table is as we made it, or not there because nothing is blocked.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn is_whole(&mut self) -> Result<bool, Error> {
+        self.again("look at the table", |nft| match nft.state()? {
+            Ok(state) => Ok(Ok(state != table::State::Damaged)),
+            Err(error) => Ok(Err(error)),
+        })
+    }
+
     /// Removes the table, if it is ours; whether there was one.
     ///
     /// # Errors

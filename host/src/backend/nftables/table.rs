@@ -29,6 +29,8 @@ const META_IIFTYPE: u32 = 8;
 const META_NFPROTO: u32 = 15;
 /// `ARPHRD_LOOPBACK`: the loopback device, whatever its name.
 const LOOPBACK: u16 = 772;
+/// `NFT_TABLE_F_DORMANT`: the table is there and does nothing.
+const DORMANT: u32 = 1;
 const SET_TIMEOUT: u32 = 0x10;
 const TYPE_IPV4_ADDR: u32 = 7;
 const TYPE_IPV6_ADDR: u32 = 8;
@@ -53,7 +55,7 @@ pub(super) enum State {
 impl Nftables {
     /// Whether our table is there, whole, and ours.
     pub(super) fn state(&mut self) -> io::Result<Result<State, Error>> {
-        let mut ours = None;
+        let (mut ours, mut dormant) = (None, false);
         let mut request = nft::Request::new().op_gettable_do(&header());
         request.encode().push_name_bytes(self.table.as_bytes());
         let asked = self.netlink.request(&request, |(_, table)| {
@@ -62,6 +64,7 @@ impl Nftables {
                     .get_userdata()
                     .is_ok_and(|data| data == mark().as_slice()),
             );
+            dormant = table.get_flags().is_ok_and(|flags| flags & DORMANT != 0);
         });
         if missing(asked)? {
             return Ok(Ok(State::Missing));
@@ -71,7 +74,8 @@ impl Nftables {
                 table: self.table.clone(),
             }));
         }
-        let whole = self.chain_is_whole()? && self.has_set(SET4)? && self.has_set(SET6)?;
+        let whole =
+            !dormant && self.chain_is_whole()? && self.has_set(SET4)? && self.has_set(SET6)?;
         Ok(Ok(if whole { State::Whole } else { State::Damaged }))
     }
 

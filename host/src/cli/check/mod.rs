@@ -131,6 +131,10 @@ fn world(premises: &Premises, table: &mut Table) {
                 table,
             );
         }
+        if let Ok(false) = Nftables::open(root.path(), wall).and_then(|mut nft| nft.is_whole()) {
+            let what = "somebody changed our table, and it may let everything through; `retort sweep` mends it";
+            table.row(Grade::Error, "nftables", what);
+        }
         table.result(
             "nftables",
             seen.map(|seen| format!("{} addresses are in the set", seen.len())),
@@ -202,7 +206,7 @@ fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Tab
     let lost: Vec<&IpAddr> = held.difference(seen).collect();
     if !lost.is_empty() {
         let what = format!(
-            "{} addresses are held and not in the firewall: somebody removed them there; `retort unblock` forgets one, its next alert blocks it again",
+            "{} addresses are held and not in the firewall: somebody took them out; `retort sweep` puts them back, `retort unblock` forgets one",
             some(lost)
         );
         table.row(Grade::Warning, "nftables", what);
@@ -210,7 +214,7 @@ fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Tab
     let foreign: Vec<&IpAddr> = seen.difference(held).collect();
     if !foreign.is_empty() {
         let what = format!(
-            "{} addresses are in the firewall and not held: they were blocked without the journal, and leave by the kernel's clock or `retort unblock`",
+            "{} addresses are in the firewall and not held: blocked without the journal, or by somebody else; `retort unblock` takes one out",
             some(foreign)
         );
         table.row(Grade::Warning, "nftables", what);

@@ -26,6 +26,8 @@ pub(super) const WRITE: &str = "\n  write: ";
 const HELPER_WALL: Duration = Duration::from_secs(10);
 /// A restart of all daemons takes a minute on a slow machine.
 const DETACHED_WALL: Duration = Duration::from_secs(120);
+/// The least memory that a guest can have.
+const ONE_PAGE: u64 = 64 << 10;
 /// The shortest wall limit: the host keeps a part of it for its own last words, and a
 /// busy machine needs some to start a process at all.
 const SHORTEST_WALL: Duration = Duration::from_millis(250);
@@ -189,6 +191,19 @@ fn within(below: Limits, raw: Option<&RawLimits>, top: &Limits) -> Result<Limits
             bytes(limits.log_bytes),
             bytes(top.log_bytes),
         );
+    }
+    if limits.memory < ONE_PAGE {
+        let what = format!(
+            "memory = {} is less than one page{WRITE}memory = \"16 MiB\"",
+            bytes(limits.memory)
+        );
+        return Err((at(|raw| start(&raw.memory)), what));
+    }
+    if limits.fuel == 0 || limits.host_calls == 0 {
+        let place = at(|raw| start(&raw.fuel).or(start(&raw.host_calls)));
+        let what =
+            format!("a response needs some of it{WRITE}fuel = 10_000_000\n  host_calls = 64");
+        return Err((place, what));
     }
     if limits.wall < SHORTEST_WALL {
         let (asked, least) = (span(limits.wall), span(SHORTEST_WALL));

@@ -31,7 +31,7 @@ pub fn measure() {
         theirs.cpu,
     );
     compare(
-        "a whole response in one process, wall (two durable commits)",
+        "a whole response in one process, wall (one durable commit)",
         ours.wall,
         "the shell script",
         theirs.wall,

@@ -124,7 +124,8 @@ impl Vessel {
         let engine = workshop.engine;
         let component = compiled(workshop, bytes, digest)?;
         let mut linker = Linker::new(engine);
-        imports::link(&mut linker, grants).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
+        imports::link(&mut linker, grants, &shape)
+            .map_err(|e| LoadError::Engine(format!("{e:#}")))?;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|e| LoadError::Engine(format!("{e:#}")))?;

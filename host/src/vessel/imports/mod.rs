@@ -10,6 +10,7 @@ mod wasi;
 use wasmtime::component::{HasData, Linker};
 
 use super::run::State;
+use super::shape::Shape;
 use super::verdict::{Stop, Verdict};
 use crate::conf::grants::Response;
 use crate::effect::desk::Session;
@@ -81,10 +82,17 @@ impl Calls {
     }
 }
 
-/// Links what the grants open, and nothing else.
-pub(super) fn link(linker: &mut Linker<State>, grants: &Response) -> wasmtime::Result<()> {
+/// Links what the grants open, and nothing else; of WASI nothing where it is not asked
+/// for, which spares most guests a hundred functions.
+pub(super) fn link(
+    linker: &mut Linker<State>,
+    grants: &Response,
+    shape: &Shape,
+) -> wasmtime::Result<()> {
     log::link(linker)?;
-    wasi::link(linker)?;
+    if shape.imports.iter().any(|name| name.starts_with("wasi:")) {
+        wasi::link(linker)?;
+    }
     if grants.firewall.is_some() {
         firewall::link(linker)?;
     }

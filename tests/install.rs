@@ -267,7 +267,12 @@ fn check_finds_what_would_fail_at_night() {
     // The program that all links lead to is gone.
     std::fs::create_dir(root.path().join("elsewhere")).unwrap();
     let copy = root.path().join("elsewhere/retort");
-    std::fs::copy(RETORT, &copy).unwrap();
+    // By another process: a thread of ours that forks just now would keep it open.
+    let status = std::process::Command::new("cp")
+        .arg(RETORT)
+        .arg(&copy)
+        .status();
+    assert!(status.unwrap().success());
     for name in [
         "firewall-drop",
         "firewall-drop.sh",

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use serde_json::json;
 use support::execd::{self, Execd};
 use support::guests;
 use support::keeper::{self, Keeper};
-use support::netns::Netns;
 use support::root::{RETORT, Root, ossec_words};
 
 const ATTACKER: &str = "203.0.113.7";
@@ -268,130 +267,6 @@ fn a_delete_that_is_killed_in_the_middle_is_done_later() {
     assert_eq!(root.blocked(), [ATTACKER]);
     root.retort(&["sweep"]);
     assert!(root.blocked().is_empty(), "{}", root.log());
-}
-
-#[test]
-fn a_full_disk_keeps_nobody_blocked() {
-    let tiny = Tiny::new(8192);
-    let root = Root::within(
-        &tiny.0,
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        "ossec",
-        "record",
-    );
-    assert_eq!(
-        root.call("firewall-drop", "add", ATTACKER),
-        0,
-        "{}",
-        root.log()
-    );
-    let full = std::fs::write(tiny.0.join("rest"), vec![0; 16 << 20]);
-    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-    // Whether the journal finds room in its own files is its matter; if not, it is owed.
-    let code = root.call("firewall-drop", "delete", ATTACKER);
-    std::fs::remove_file(tiny.0.join("rest")).unwrap();
-    if code != 0 {
-        assert!(root.retort(&["sweep"]).status.success());
-    }
-    assert!(root.blocked().is_empty(), "{code}: {}", root.log());
-}
-
-#[test]
-fn a_read_only_disk_keeps_nobody_blocked() {
-    let tiny = Tiny::new(8192);
-    let component = guests::response("firewall-drop");
-    let root = Root::within(
-        &tiny.0,
-        &[("firewall-drop", &component)],
-        "ossec",
-        "nftables",
-    );
-    let host = Netns::new("readonly");
-    let call = |action: &str| {
-        let mut command = host.command(root.bin("firewall-drop"));
-        command
-            .args(ossec_words(action, ATTACKER))
-            .status()
-            .unwrap()
-            .code()
-            .unwrap()
-    };
-    let in_the_kernel = || host.sh("nft list ruleset").contains(ATTACKER);
-    assert_eq!(call("add"), 0, "{}", root.log());
-    assert!(in_the_kernel());
-    let mount = |options: &str| {
-        let status = Command::new("mount")
-            .args(["-o", options])
-            .arg(&tiny.0)
-            .status();
-        assert!(status.unwrap().success());
-    };
-    mount("remount,ro");
-    assert_eq!(call("delete"), 1, "the journal could not note it");
-    assert!(!in_the_kernel());
-    mount("remount,rw");
-    assert_eq!(call("add"), 0, "{}", root.log());
-    assert!(in_the_kernel());
-}
-
-#[test]
-fn a_journal_that_is_lost_takes_no_debt_with_it() {
-    let component = guests::response("firewall-drop");
-    let root = Root::with(&[("firewall-drop", &component)], "ossec", "nftables");
-    let host = Netns::new("lost");
-    let call = |action: &str| {
-        let mut command = host.command(root.bin("firewall-drop"));
-        command
-            .args(ossec_words(action, ATTACKER))
-            .status()
-            .unwrap()
-            .code()
-            .unwrap()
-    };
-    assert_eq!(call("add"), 0, "{}", root.log());
-    let own = root.path().join("retort");
-    for file in ["journal.db", "journal.db-wal"] {
-        std::fs::write(own.join(file), "junk ".repeat(1000)).unwrap();
-    }
-    assert_eq!(call("delete"), 1, "{}", root.log());
-    for file in ["journal.db", "journal.db-wal", "journal.db-shm"] {
-        let _ = std::fs::remove_file(own.join(file));
-    }
-    let sweep = host
-        .command(RETORT)
-        .arg("--root")
-        .arg(root.path())
-        .arg("sweep")
-        .output()
-        .unwrap();
-    assert!(sweep.status.success(), "{sweep:?}");
-    assert!(!host.sh("nft list ruleset").contains(ATTACKER));
-}
-
-/// A file system of `kib` KiB, gone with the test.
-struct Tiny(
-    PathBuf,
-    #[expect(dead_code, reason = "it is there until it is dropped")] tempfile::TempDir,
-);
-
-impl Tiny {
-    fn new(kib: u32) -> Self {
-        let dir = tempfile::TempDir::new().unwrap();
-        let options = format!("size={kib}k,mode=755");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(dir.path())
-            .status()
-            .unwrap();
-        assert!(status.success(), "these tests run as root");
-        Self(dir.path().to_owned(), dir)
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

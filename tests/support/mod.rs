@@ -9,3 +9,5 @@ pub mod guests;
 pub mod keeper;
 pub mod netns;
 pub mod root;
+pub mod tiny;
+pub mod wire;

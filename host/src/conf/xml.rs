@@ -216,3 +216,21 @@ fn mask(text: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The content of an element that has children is what stands behind the last one.
+    #[test]
+    fn blanks_between_many_children_are_no_content() {
+        let entry = "    <white_list>10.0.0.1</white_list>\n";
+        let blanks = "\n".repeat(8000);
+        let text = format!("<a>{}{blanks}<b>x</b>{blanks}</a>", entry.repeat(3000));
+        let roots = parse(text.as_bytes(), Path::new("ossec.conf")).unwrap();
+        assert_eq!(roots[0].children.len(), 3001);
+        let long = format!("<a><b>{}</b></a>", "x".repeat(9000));
+        let problem = parse(long.as_bytes(), Path::new("ossec.conf")).unwrap_err();
+        assert!(problem.what.contains("String overflow"), "{problem}");
+    }
+}

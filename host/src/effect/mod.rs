@@ -12,6 +12,8 @@ pub mod desk;
 pub mod helper;
 mod hold;
 pub mod protect;
+mod protected;
+mod release;
 pub mod surroundings;
 #[cfg(test)]
 mod tests;

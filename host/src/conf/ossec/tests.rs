@@ -386,27 +386,3 @@ proptest! {
         let _ = parse(parts.concat().as_bytes(), Path::new("x"), Dialect::Ossec);
     }
 }
-
-/// The content of an element that has children is what stands behind the last one.
-#[test]
-fn blanks_between_many_children_are_no_content() {
-    let entries: String = (0..3000)
-        .map(|n| {
-            format!(
-                "    <white_list>10.0.{}.{}</white_list>\n",
-                n / 250,
-                n % 250
-            )
-        })
-        .collect();
-    let read = parse(
-        format!(
-            "<ossec_config><global>\n{entries}</global>{}</ossec_config>",
-            "\n".repeat(8000)
-        )
-        .as_bytes(),
-        Path::new("ossec.conf"),
-        Dialect::Ossec,
-    );
-    assert!(read.is_ok(), "{read:?}");
-}

@@ -28,14 +28,14 @@ pub struct Swept {
 /// When the journal does not answer.
 pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
     let (mut swept, paid) = pay(broker, limit)?;
+    if !paid {
+        return Ok(swept);
+    }
     let now = Now::read().map_err(|e| Refusal::unavailable(e.to_string()))?;
     let holds = broker
         .journal()?
         .maybe_due(&now, Owner::alive, limit)
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
-    if !paid {
-        return Ok(swept);
-    }
     let due = undo::due(holds, &now, Owner::alive);
     for due in due {
         // An intent without a done: what the kernel has was done.

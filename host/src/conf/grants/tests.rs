@@ -8,40 +8,25 @@ fn refused(text: &str) -> Problem {
     *read(text).unwrap_err()
 }
 
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grants.md");
+
+/// The file that `docs/grants.md` shows.
+fn reference() -> String {
+    let text = std::fs::read_to_string(REFERENCE).unwrap();
+    let (_, rest) = text.split_once("```toml\n").unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
 #[test]
-fn the_example_of_the_design_is_read() {
-    let grants = read(
-            r#"
-dialect = "wazuh4"
-mode = "observe"
-[limits]
-fuel = 10_000_000
-memory = "16 MiB"
-wall = "5 s"
-host_calls = 64
-log_bytes = "8 KiB"
-[firewall]
-backend = "nftables"
-longest = "7 d"
-protect = ["10.0.0.0/8", "vpn.example.org"]
-protect_admin_sessions = "off"
-[response.firewall-drop]
-expect = ["srcip"]
-srcip = ["data.srcip"]
-firewall = { target = "srcip", widest = { ipv4 = 32, ipv6 = 128 }, per_minute = 600 }
-[response.restart-ossec]
-process.restart = { argv = ["/var/ossec/bin/ossec-control", "restart"], detached = true, wall = "120 s" }
-[response.makelists]
-expect = ["hostname", "username"]
-hostname = true
-process.makelists = { argv = ["/var/ossec/bin/ossec-makelists", "{user}"], on = ["add", "delete"] }
-limits = { wall = "30 s" }
-"#,
-        )
-        .unwrap();
-    assert_eq!(grants.dialect, Dialect::Wazuh4);
-    assert_eq!(grants.mode, Mode::Observe);
+fn the_reference_is_read_and_its_defaults_are_the_defaults() {
+    let grants = read(&reference()).unwrap();
+    let usual = Grants::default();
+    assert_eq!((grants.dialect, grants.mode), (usual.dialect, usual.mode));
     assert_eq!(grants.limits, Limits::default());
+    assert_eq!(grants.ceilings, Limits::default_ceilings());
+    assert_eq!(grants.firewall.backend, usual.firewall.backend);
+    assert_eq!(grants.firewall.longest, usual.firewall.longest);
+    assert_eq!(grants.firewall.per_minute, usual.firewall.per_minute);
     assert_eq!(grants.firewall.protect.len(), 2);
     let drop = grants.response("firewall-drop");
     assert_eq!(drop.firewall.unwrap().target, Target::Srcip);
@@ -124,6 +109,12 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             2,
             "does not serve",
             Some("\"off\""),
+        ),
+        (
+            "mode = \"observe\"\non_stop = \"release\"",
+            2,
+            "does not serve",
+            Some("keep"),
         ),
         ("[firewall]\nper_minute = 0", 2, "at least 1", None),
         (

@@ -37,7 +37,7 @@ const SHORTEST_WALL: Duration = Duration::from_millis(250);
 pub(super) struct File {
     dialect: Option<Dialect>,
     mode: Option<Mode>,
-    on_stop: Option<OnStop>,
+    on_stop: Option<Spanned<OnStop>>,
     limits: Option<RawLimits>,
     ceilings: Option<RawLimits>,
     firewall: Option<RawFirewall>,
@@ -118,6 +118,12 @@ type Wrong = (usize, String);
 
 impl File {
     pub(super) fn resolve(self) -> Result<Grants, Wrong> {
+        if let Some(on_stop) = self.on_stop.filter(|o| *o.get_ref() == OnStop::Release) {
+            let what = format!(
+                "this version does not serve it: nothing stops that could{WRITE}on_stop = \"keep\""
+            );
+            return Err((on_stop.span().start, what));
+        }
         let ceilings = over(Limits::default_ceilings(), self.ceilings.as_ref());
         let limits = within(Limits::default(), self.limits.as_ref(), &ceilings)?;
         let mut responses = BTreeMap::new();
@@ -130,7 +136,7 @@ impl File {
         Ok(Grants {
             dialect: self.dialect.unwrap_or(Dialect::Ossec),
             mode: self.mode.unwrap_or(Mode::Enforce),
-            on_stop: self.on_stop.unwrap_or(OnStop::Keep),
+            on_stop: OnStop::Keep,
             limits,
             ceilings,
             firewall: self.firewall.map(RawFirewall::resolve).unwrap_or_default(),

@@ -300,6 +300,12 @@ fn a_manifest_that_is_lost_makes_no_original_of_what_is_ours() {
     let before = listing(&root);
     install(&root, &[]);
     std::fs::remove_file(root.path().join("retort/installed.json")).unwrap();
+    let refused = root.retort(&["uninstall"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("and then uninstall"),
+        "{said}"
+    );
     install(&root, &[]);
     assert!(root.retort(&["uninstall"]).status.success());
     assert_eq!(listing(&root), before);

@@ -152,8 +152,7 @@ fn a_table_that_somebody_changed_is_found_and_mended() {
         format!("nft insert rule inet {table} early accept"),
         format!("nft add table inet {table} '{{ flags dormant ; }}'"),
         format!("nft flush chain inet {table} early"),
-        format!("nft delete element inet {table} blocked4 '{{ {CLIENT4} }}'"),
-        "nft flush ruleset".to_owned(),
+        format!("nft delete chain inet {table} early"),
     ] {
         assert!(!reaches(&net.client, HOST4, 22), "before {harm}");
         net.host.sh(&harm);
@@ -165,8 +164,27 @@ fn a_table_that_somebody_changed_is_found_and_mended() {
         assert!(sweep.status.success(), "{harm}: {sweep:?}");
         assert!(!reaches(&net.client, HOST4, 22), "{harm}: {sweep:?}");
     }
-    assert_eq!(net.ossec("delete", CLIENT4), 0);
+    // What lets nothing through is found too.
+    for harm in [
+        format!("nft add chain inet {table} early '{{ policy drop ; }}'"),
+        format!(
+            "nft add chain inet {table} late '{{ type filter hook input priority 0 ; policy drop ; }}'"
+        ),
+    ] {
+        net.host.sh(&harm);
+        assert!(!retort(&["check"]).status.success(), "{harm}");
+        assert!(retort(&["sweep"]).status.success(), "{harm}");
+        assert!(retort(&["check"]).status.success(), "{harm}");
+        assert!(reaches(&net.gateway, "198.51.100.2", 22), "{harm}");
+    }
+    // What was taken out may have been let go: it is said, and not put back.
+    net.host.sh("nft flush ruleset");
+    let check = retort(&["check"]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(said.contains("are held and not in the firewall"), "{said}");
+    assert!(retort(&["sweep"]).status.success());
     assert!(reaches(&net.client, HOST4, 22));
+    assert_eq!(net.ossec("delete", CLIENT4), 0);
 }
 
 #[test]

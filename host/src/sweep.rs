@@ -101,28 +101,23 @@ fn did_something(swept: &Swept) -> bool {
     }
 }
 
-/// Puts back what somebody took out of the firewall: a rule, the whole table, an
-/// address that is held.
+/// Mends the firewall's table where somebody changed it, with what it still holds;
+/// whether that was needed. What was taken out of it stays out: it may have been let go
+/// when the journal could not note it.
 ///
 /// # Errors
 /// When journal or firewall do not answer.
-pub fn repair(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
+pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
     let holds = broker
         .journal()?
         .open_holds()
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
-    let name = BackendName::Nftables.to_string();
-    let mut held: Vec<&Hold> = holds.iter().filter(|hold| hold.backend == name).collect();
-    if held.is_empty() {
-        return Ok(Vec::new());
+    let name = BackendName::Nftables;
+    if holds.iter().any(|hold| hold.backend == name.to_string()) {
+        broker.mend(name)
+    } else {
+        Ok(false)
     }
-    held.sort_by_key(|hold| hold.address);
-    held.dedup_by_key(|hold| hold.address);
-    let there = broker.mended(BackendName::Nftables)?;
-    let lost = held
-        .into_iter()
-        .filter(|hold| !there.contains(&hold.address));
-    Ok(lost.map(|hold| broker.put_back(hold)).collect())
 }
 
 /// Gives up every hold on an address that has become protected since.

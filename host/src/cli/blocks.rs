@@ -275,8 +275,12 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         }
     }
     records.extend(sweep::lift_protected(&mut broker).map_err(anyhow_of)?);
-    records.extend(sweep::repair(&mut broker).map_err(anyhow_of)?);
-    records_output(&records, "nothing is due")
+    let nothing = if sweep::mend(&mut broker).map_err(anyhow_of)? {
+        "the firewall's table was changed by somebody, and is mended"
+    } else {
+        "nothing is due"
+    };
+    records_output(&records, nothing)
 }
 
 /// Looks the protected names up, here where waiting for DNS is allowed. A name that

@@ -309,6 +309,14 @@ fn guess(root: &Root) -> Dialect {
 pub(super) fn uninstall(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
     let mut steps = Steps::new(dry_run);
     let mut manifest = Manifest::read(root)?;
+    let kept = fs::read_dir(root.replaced()).is_ok_and(|mut entries| entries.next().is_some());
+    if manifest.placed.is_empty() && kept {
+        bail!(
+            "{}: it has originals, but what was installed is not written down any more; run `retort --root {} install`, which writes it down, and then uninstall",
+            root.replaced().display(),
+            root.path().display()
+        );
+    }
     release_all(root, &mut steps)?;
     Placing {
         root,

@@ -52,7 +52,10 @@ impl Manifest {
     pub(super) fn read(root: &Root) -> anyhow::Result<Self> {
         let path = Self::path(root);
         match conf::read(&path, LARGEST) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string()),
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                let path = path.display();
+                format!("{path}: move it away with `mv {path} {path}.broken`, then run `retort install`, which writes a new one")
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e).with_context(|| path.display().to_string()),
         }

@@ -12,6 +12,7 @@ mod run;
 mod steps;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -163,10 +164,12 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     let format = arguments.output;
     match dispatch(arguments) {
         Ok(output) => {
-            match format {
-                Format::Human => println!("{}", output.human.trim_end()),
-                Format::Json => println!("{}", output.json),
-            }
+            let text = match format {
+                Format::Human => output.human.trim_end().to_owned(),
+                Format::Json => output.json.to_string(),
+            };
+            // A reader that has seen enough is no failure.
+            let _ = writeln!(std::io::stdout(), "{text}");
             if output.ok {
                 ExitCode::SUCCESS
             } else {

@@ -1,7 +1,6 @@
 //! The broker takes holds and keeps them. An address is in the kernel while any hold
 //! on it exists, until the last of their deadlines.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -285,33 +284,13 @@ impl Broker {
             .collect()
     }
 
-    /// Mends the firewall's table; the addresses that it has then.
+    /// Mends the firewall's table; whether that was needed.
     ///
     /// # Errors
     /// When the firewall does not answer.
-    pub fn mended(&mut self, name: BackendName) -> Result<BTreeSet<IpAddr>, Refusal> {
+    pub fn mend(&mut self, name: BackendName) -> Result<bool, Refusal> {
         let _lock = self.lock(self.world.budget)?;
-        let backend = self.backend(name)?;
-        backend.mend().map_err(kernel)?;
-        let there = backend.list().map_err(kernel)?;
-        Ok(there.into_iter().map(|(address, _)| address).collect())
-    }
-
-    /// Makes the firewall have what the journal says of an address.
-    pub fn put_back(&mut self, hold: &Hold) -> Record {
-        let answer = self.lock(self.world.budget).and_then(|_lock| {
-            let expires_in = self.set(hold.address, backend_named(&hold.backend)?)?;
-            Ok(Done::Blocked {
-                expires_in,
-                renewed: false,
-                warning: Some("somebody had taken it out of the firewall".to_owned()),
-            })
-        });
-        let network = address::host(hold.address);
-        Record {
-            effect: Effect::Block { network },
-            answer,
-        }
+        self.backend(name)?.mend().map_err(kernel)
     }
 
     /// Whether the firewall has what an interrupted run intended; then it counts as

@@ -77,16 +77,20 @@ impl Cache {
         }
     }
 
-    /// One compiler at a time: a burst of alerts for what is not compiled yet starts
+    /// One compiler for a component at a time: a burst of alerts for what is not compiled yet starts
     /// one child, and the others wait for its answer, at most `patience`.
-    pub(super) fn alone(&self, patience: Duration) -> Option<Flock<std::fs::File>> {
+    pub(super) fn alone(&self, digest: &str, patience: Duration) -> Option<Flock<std::fs::File>> {
         let mut options = OpenOptions::new();
         options
             .write(true)
             .create(true)
             .mode(0o600)
             .follow(FollowSymlinks::No);
-        let mut file = self.dir.open_with("lock", &options).ok()?.into_std();
+        let mut file = self
+            .dir
+            .open_with(format!("{digest}.lock"), &options)
+            .ok()?
+            .into_std();
         let started = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -244,7 +244,7 @@ fn compiled(
     if patience >= compile::PATIENT {
         cache.forgive(digest, &engine_id);
     }
-    let alone = cache.alone(patience);
+    let alone = cache.alone(digest, patience);
     let _alone = alone.ok_or_else(|| compile::Error::late(patience))?;
     if let Some(ready) = ready() {
         return Ok(ready);

@@ -38,6 +38,9 @@ const TYPE_IPV6_ADDR: u32 = 8;
 /// The rules of the chain; the kernel counts them in its `use`.
 const RULES: u32 = 3;
 
+/// A chain and two sets; the kernel counts them in the table's `use`.
+const PARTS: u32 = 3;
+
 /// The type of a comment in a table's user data (`NFTNL_UDATA_TABLE_COMMENT`).
 const COMMENT: u8 = 0;
 
@@ -55,7 +58,7 @@ pub(super) enum State {
 impl Nftables {
     /// Whether our table is there, whole, and ours.
     pub(super) fn state(&mut self) -> io::Result<Result<State, Error>> {
-        let (mut ours, mut dormant) = (None, false);
+        let (mut ours, mut dormant, mut crowded) = (None, false, false);
         let mut request = nft::Request::new().op_gettable_do(&header());
         request.encode().push_name_bytes(self.table.as_bytes());
         let asked = self.netlink.request(&request, |(_, table)| {
@@ -64,6 +67,7 @@ impl Nftables {
                     .get_userdata()
                     .is_ok_and(|data| data == mark().as_slice()),
             );
+            crowded = table.get_use() != Ok(PARTS);
             dormant = table.get_flags().is_ok_and(|flags| flags & DORMANT != 0);
         });
         if missing(asked)? {
@@ -74,8 +78,11 @@ impl Nftables {
                 table: self.table.clone(),
             }));
         }
-        let whole =
-            !dormant && self.chain_is_whole()? && self.has_set(SET4)? && self.has_set(SET6)?;
+        let whole = !dormant
+            && !crowded
+            && self.chain_is_whole()?
+            && self.has_set(SET4)?
+            && self.has_set(SET6)?;
         Ok(Ok(if whole { State::Whole } else { State::Damaged }))
     }
 
@@ -90,7 +97,8 @@ impl Nftables {
             let hooked = chain.get_hook().is_ok_and(|hook| {
                 hook.get_num() == Ok(HOOK_PREROUTING) && hook.get_priority() == Ok(PRIORITY)
             });
-            whole = hooked && chain.get_use() == Ok(RULES);
+            let accepts = chain.get_policy() == Ok(NF_ACCEPT);
+            whole = hooked && accepts && chain.get_use() == Ok(RULES);
         });
         Ok(!missing(asked)? && whole)
     }

@@ -206,7 +206,7 @@ fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Tab
     let lost: Vec<&IpAddr> = held.difference(seen).collect();
     if !lost.is_empty() {
         let what = format!(
-            "{} addresses are held and not in the firewall: somebody took them out; `retort sweep` puts them back, `retort unblock` forgets one",
+            "{} addresses are held and not in the firewall: somebody took them out, or they were let go when the journal could not note it; `retort unblock` forgets one",
             some(lost)
         );
         table.row(Grade::Warning, "nftables", what);

@@ -116,6 +116,12 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             "does not serve",
             Some("keep"),
         ),
+        (
+            "[firewall]\nnat64 = [\"2001:db8:0:2::/95\"]",
+            2,
+            "is no NAT64 prefix",
+            Some("/96"),
+        ),
         ("[firewall]\nper_minute = 0", 2, "at least 1", None),
         (
             "[firewall]\nprotect = [\"not a name\"]",

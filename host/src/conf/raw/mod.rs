@@ -6,7 +6,6 @@ mod values;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipnet::Ipv6Net;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -15,8 +14,8 @@ use super::grants::{Firewall, FirewallGrant, Grants, Helper, Mode, OnStop, Respo
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    Argv, Backend, Digest, HelperName, Off, PER_MINUTE, Prefix, Rate, RawProtected, RawTarget,
-    Size, Span,
+    Argv, Backend, Digest, HelperName, Nat64, Off, PER_MINUTE, Prefix, Rate, RawProtected,
+    RawTarget, Size, Span,
 };
 
 /// Between what is wrong and what to write.
@@ -64,7 +63,7 @@ struct RawFirewall {
     #[serde(default)]
     protect: Vec<RawProtected>,
     #[serde(default)]
-    nat64: Vec<Ipv6Net>,
+    nat64: Vec<Nat64>,
     #[serde(default, rename = "protect_admin_sessions")]
     _protect_admin_sessions: Option<Off>,
 }
@@ -237,7 +236,7 @@ impl RawFirewall {
                 .into_iter()
                 .map(|protected| protected.0)
                 .collect(),
-            nat64: self.nat64,
+            nat64: self.nat64.into_iter().map(|prefix| prefix.0).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -106,6 +106,25 @@ impl<'de> Deserialize<'de> for Off {
             other => Err(format!(
                 "this version does not serve sessions of `{other}`{WRITE}\"off\""
             )),
+        })
+    }
+}
+
+/// The prefix lengths of RFC 6052, 2.2: elsewhere no IPv4 address can be found.
+const NAT64: [u8; 6] = [32, 40, 48, 56, 64, 96];
+
+pub(super) struct Nat64(pub(super) Ipv6Net);
+
+impl<'de> Deserialize<'de> for Nat64 {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, |text| {
+            text.parse::<Ipv6Net>()
+                .ok()
+                .filter(|prefix| NAT64.contains(&prefix.prefix_len()))
+                .map(|prefix| Self(prefix.trunc()))
+                .ok_or_else(|| {
+                    format!("`{text}` is no NAT64 prefix: /32, /40, /48, /56, /64 or /96{WRITE}\"2001:db8:64::/96\"")
+                })
         })
     }
 }

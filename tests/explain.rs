@@ -83,6 +83,7 @@ const CONF: &str = "
 <active-response><command>drop</command><location>local</location><level>6</level><timeout>600</timeout></active-response>
 <active-response><command>drop</command><location>server</location><rules_group>web</rules_group></active-response>
 <active-response><command>gone</command><location>all</location><rules_id>5712</rules_id></active-response>
+<active-response><disabled>yes</disabled><command>gone</command><location>all</location><level>1</level></active-response>
 ";
 
 #[test]
@@ -100,6 +101,7 @@ fn an_alert_is_explained_block_by_block() {
             "rule 5712, level 10",
             "drop (firewall-drop.sh)\n  fires: level 10 is 6 or higher\n  runs where the event was seen, for 600 s",
             "does not fire: the rule is in none of web",
+            "ossec.conf:8 gone\n  does not fire: it is disabled",
             "fires: rule 5712 is named\n  runs on every agent\n  but there is no component for host-deny.sh",
         ] {
             assert!(told.contains(words), "{alert}: {words}: {told}");

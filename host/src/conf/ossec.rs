@@ -50,6 +50,8 @@ pub struct OssecConf {
     pub commands: Vec<Command>,
     /// `<active-response>` blocks that are not disabled, in order.
     pub responses: Vec<ActiveResponse>,
+    /// Those that are: their lines, and the commands that they name.
+    pub switched_off: Vec<(u32, String)>,
     /// A block without a command disables this host.
     pub disabled: bool,
     /// Minutes, from whichever block has them.
@@ -121,6 +123,11 @@ impl OssecConf {
     fn take(&mut self, section: &Element, block: Block, file: &Path) -> Result<(), Box<Problem>> {
         if block.response.is_none() && section.all("command").next().is_none() {
             self.disabled |= block.disabled == Some(true);
+        }
+        if block.disabled == Some(true) {
+            let named = section.all("command").last();
+            let named = named.map(|command| (section.line, command.text.clone()));
+            self.switched_off.extend(named);
         }
         if self.repeated_offenders.is_empty() {
             self.repeated_offenders = block.repeated_offenders;

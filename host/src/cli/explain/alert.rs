@@ -73,10 +73,17 @@ pub(super) fn explain(root: &Root, file: &Path) -> anyhow::Result<Output> {
         };
         all.push(considered(block, command, chosen, obstacles));
     }
+    for (line, command) in &premises.conf.switched_off {
+        let command = report::escape(command, 128);
+        let _ = writeln!(
+            human,
+            "ossec.conf:{line} {command}\n  does not fire: it is disabled"
+        );
+    }
     for one in &all {
         let _ = writeln!(human, "{}", in_words(one, &premises.conf));
     }
-    if all.is_empty() {
+    if all.is_empty() && premises.conf.switched_off.is_empty() {
         human.push_str("ossec.conf has no <active-response> that names a command");
     }
     Output::new(human, &all)

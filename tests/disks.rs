@@ -9,6 +9,16 @@ use support::tiny::Tiny;
 
 const ATTACKER: &str = "203.0.113.7";
 
+/// One call of the link on that host; its exit status.
+fn call(host: &Netns, root: &Root, action: &str) -> i32 {
+    let mut command = host.command(root.bin("firewall-drop"));
+    let status = command
+        .args(ossec_words(action, ATTACKER))
+        .status()
+        .unwrap();
+    status.code().unwrap()
+}
+
 #[test]
 fn a_full_disk_keeps_nobody_blocked() {
     let tiny = Tiny::new(8192);
@@ -46,15 +56,7 @@ fn a_read_only_disk_keeps_nobody_blocked() {
         "nftables",
     );
     let host = Netns::new("readonly");
-    let call = |action: &str| {
-        let mut command = host.command(root.bin("firewall-drop"));
-        command
-            .args(ossec_words(action, ATTACKER))
-            .status()
-            .unwrap()
-            .code()
-            .unwrap()
-    };
+    let call = |action: &str| call(&host, &root, action);
     let in_the_kernel = || host.sh("nft list ruleset").contains(ATTACKER);
     assert_eq!(call("add"), 0, "{}", root.log());
     assert!(in_the_kernel());
@@ -71,15 +73,7 @@ fn a_journal_that_is_lost_takes_no_debt_with_it() {
     let component = guests::response("firewall-drop");
     let root = Root::with(&[("firewall-drop", &component)], "ossec", "nftables");
     let host = Netns::new("lost");
-    let call = |action: &str| {
-        let mut command = host.command(root.bin("firewall-drop"));
-        command
-            .args(ossec_words(action, ATTACKER))
-            .status()
-            .unwrap()
-            .code()
-            .unwrap()
-    };
+    let call = |action: &str| call(&host, &root, action);
     assert_eq!(call("add"), 0, "{}", root.log());
     let own = root.path().join("retort");
     for file in ["journal.db", "journal.db-wal"] {

@@ -44,11 +44,7 @@ impl Premises {
             Some(wazuh) => wazuh,
         };
         let conf = read_ossec_conf(root, dialect)?;
-        let ar = match conf::read(&root.ar_conf(), conf::AR_CONF) {
-            Ok(bytes) => ar::parse(&bytes),
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e).with_context(|| root.ar_conf().display().to_string()),
-        };
+        let ar = read_ar_conf(root)?;
         Ok(Self {
             root: root.clone(),
             grants,
@@ -131,6 +127,19 @@ pub fn read_ossec_conf(root: &Root, dialect: Dialect) -> anyhow::Result<OssecCon
     match conf::read(&path, conf::OSSEC_CONF) {
         Ok(bytes) => Ok(ossec::parse(&bytes, &path, dialect)?),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(OssecConf::default()),
+        Err(e) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
+
+/// `ar.conf`; an empty one where there is none yet.
+///
+/// # Errors
+/// As [`Premises::read`].
+pub fn read_ar_conf(root: &Root) -> anyhow::Result<Vec<ar::Entry>> {
+    let path = root.ar_conf();
+    match conf::read(&path, conf::AR_CONF) {
+        Ok(bytes) => Ok(ar::parse(&bytes)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).with_context(|| path.display().to_string()),
     }
 }

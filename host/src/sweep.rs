@@ -60,10 +60,7 @@ fn pay(broker: &mut Broker, limit: u32) -> Result<(Vec<Swept>, bool), Refusal> {
     if debts.is_empty() {
         return Ok((Vec::new(), true));
     }
-    let holds = broker
-        .journal()?
-        .open_holds()
-        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let holds = broker.open_holds()?;
     let mut swept = Vec::new();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     for (slot, debt) in debts.into_iter().take(limit) {
@@ -108,10 +105,7 @@ fn did_something(swept: &Swept) -> bool {
 /// # Errors
 /// When journal or firewall do not answer.
 pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
-    let holds = broker
-        .journal()?
-        .open_holds()
-        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let holds = broker.open_holds()?;
     let name = BackendName::Nftables;
     if holds.iter().any(|hold| hold.backend == name.to_string()) {
         broker.mend(name)
@@ -126,10 +120,7 @@ pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
 /// When the journal or the surroundings do not answer.
 pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let protect = broker.protect_list()?;
-    let holds = broker
-        .journal()?
-        .open_holds()
-        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let holds = broker.open_holds()?;
     Ok(holds
         .iter()
         .filter(|hold| {

@@ -192,13 +192,10 @@ pub(super) fn broker(root: &Root) -> anyhow::Result<Broker> {
 
 pub(super) fn unblock(root: &Root, address: IpAddr, dry_run: bool) -> anyhow::Result<Output> {
     let mut broker = broker(root)?;
-    let holds = broker.journal().map_err(anyhow_of).and_then(|journal| {
-        let mut holds = Vec::new();
-        for backend in [BackendName::Nftables, BackendName::Record] {
-            holds.extend(journal.holds_on(address, &backend.to_string())?);
-        }
-        Ok(holds)
-    });
+    let holds = broker
+        .journal()
+        .map_err(anyhow_of)
+        .and_then(|journal| Ok(holds_on(journal, address)?));
     let records = match holds {
         _ if dry_run => observed(&holds?),
         Ok(holds) if holds.is_empty() => remove(&mut broker, address)?,
@@ -216,6 +213,15 @@ pub(super) fn unblock(root: &Root, address: IpAddr, dry_run: bool) -> anyhow::Re
         }
     };
     records_output(&records, &format!("{address} was not blocked"))
+}
+
+/// The open holds on an address, whatever serves them.
+pub(super) fn holds_on(journal: &Journal, address: IpAddr) -> Result<Vec<Hold>, journal::Error> {
+    let mut holds = Vec::new();
+    for backend in [BackendName::Nftables, BackendName::Record] {
+        holds.extend(journal.holds_on(address, &backend.to_string())?);
+    }
+    Ok(holds)
 }
 
 /// Takes an address out of the kernel that no hold is known for.

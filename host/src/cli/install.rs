@@ -20,7 +20,7 @@ use crate::backend::nftables::Nftables;
 use crate::conf::executable::Name;
 use crate::conf::grants::Grants;
 use crate::conf::ossec::OssecConf;
-use crate::conf::{self, ar, trust};
+use crate::conf::{self, trust};
 use crate::effect::broker::Broker;
 use crate::event::Dialect;
 use crate::limits::Limits;
@@ -29,7 +29,7 @@ use crate::registry::{self, Registry};
 use crate::root::Root;
 use crate::vessel::compile;
 use crate::vessel::engine::{self, Allocation};
-use crate::vessel::run::{Vessel, Workshop};
+use crate::vessel::run::{LoadError, Vessel, Workshop};
 use crate::vessel::shape::{self, Shape};
 
 /// The default grants of the responses that come with the project.
@@ -96,9 +96,20 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
             || placing::write_new(&path, text.as_bytes(), 0o600),
         )?;
     }
+    let engine = engine::engine(Allocation::OnDemand).map_err(anyhow::Error::from)?;
+    // A dry run leaves nothing behind, not even machine code.
+    let cache = (!arguments.dry_run)
+        .then(|| registry::cache(root))
+        .flatten();
+    let workshop = Workshop {
+        engine: &engine,
+        cache: cache.as_ref(),
+        retort: &retort,
+        patience: compile::PATIENT,
+    };
     let mut good: Vec<String> = Vec::new();
     for component in &components {
-        match compiled(root, &retort, component, &grants) {
+        match compiled(&workshop, component, &grants) {
             Ok(()) => good.push(component.name.clone()),
             Err(why) => steps.refuse(format!("{}: not installed: {why}", component.name)),
         }
@@ -122,29 +133,20 @@ pub(super) fn install(root: &Root, arguments: &Arguments) -> anyhow::Result<Outp
 
 /// Whether the component loads with its grants; it is in the cache then.
 fn compiled(
-    root: &Root,
-    retort: &Path,
+    workshop: &Workshop<'_>,
     component: &Component,
     grants: &Grants,
-) -> anyhow::Result<()> {
-    let engine = engine::engine(Allocation::OnDemand).map_err(anyhow::Error::from)?;
-    let cache = registry::cache(root);
-    let workshop = Workshop {
-        engine: &engine,
-        cache: cache.as_ref(),
-        retort,
-        patience: compile::PATIENT,
-    };
+) -> Result<(), LoadError> {
     let granted = grants.response(&component.name);
     let digest = hex::encode(Sha256::digest(&component.bytes));
     Vessel::load(
-        &workshop,
+        workshop,
         &component.name,
         &component.bytes,
         &digest,
         &granted,
-    )?;
-    Ok(())
+    )
+    .map(drop)
 }
 
 /// The names under which an execd will ask for what is installed: each component's
@@ -172,11 +174,7 @@ fn links(
         .map(|name| format!("{name}.wasm"))
         .chain(ours(Kind::Component).map(|placed| placed.name.clone()))
         .collect();
-    let ar = match conf::read(&root.ar_conf(), conf::AR_CONF) {
-        Ok(bytes) => ar::parse(&bytes),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(e).with_context(|| root.ar_conf().display().to_string()),
-    };
+    let ar = premises::read_ar_conf(root)?;
     let called = conf
         .commands
         .iter()
@@ -333,7 +331,7 @@ fn release_all(root: &Root, steps: &mut Steps) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut broker = blocks::broker(root)?;
-    let holds = broker.journal().map_err(blocks::anyhow_of)?.open_holds()?;
+    let holds = broker.open_holds().map_err(blocks::anyhow_of)?;
     for hold in &holds {
         steps.step(format!("unblock {}", hold.address), || {
             let record = broker.release(hold, "retort uninstall");

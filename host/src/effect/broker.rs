@@ -19,7 +19,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Debt, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
+use crate::journal::{self, Debt, Hold, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
 use crate::root::Root;
 
 /// What the broker has to know of the installation.
@@ -325,6 +325,14 @@ impl Broker {
         self.journal
             .as_mut()
             .ok_or_else(|| Refusal::unavailable("the journal is closed"))
+    }
+
+    /// All open holds, oldest first.
+    ///
+    /// # Errors
+    /// As [`Broker::journal`].
+    pub fn open_holds(&mut self) -> Result<Vec<Hold>, Refusal> {
+        self.journal()?.open_holds().map_err(trouble)
     }
 
     /// The releases that are written down.

@@ -10,7 +10,7 @@ use super::broker::{Broker, Context, kernel, now, trouble};
 use super::release::{backend_named, lost};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
-use crate::backend::Element;
+use crate::backend::{Backend, Element};
 use crate::conf::ar::{self, Longest};
 use crate::conf::grants::BackendName;
 use crate::journal::{self, Hold, Intent, Lock, State};
@@ -190,21 +190,7 @@ impl Broker {
             backend.remove(&[address]).map_err(kernel)?;
             return Ok(None);
         }
-        backend
-            .set(&[Element {
-                address,
-                timeout: left,
-            }])
-            .map_err(kernel)?;
-        if !backend.has_timeouts() {
-            return Ok(Some(left));
-        }
-        match backend.look(address).map_err(kernel)? {
-            Some(seen) => Ok(seen.expires_in),
-            None => Err(Refusal::failed(format!(
-                "the kernel took {address} and has it not"
-            ))),
-        }
+        put(backend, address, left)
     }
 
     /// An attacker who fills the disk does not switch the response off; but what
@@ -221,19 +207,7 @@ impl Broker {
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
             Some(Some(left)) if left >= UNJOURNALED => Some(left),
-            _ => {
-                backend
-                    .set(&[Element {
-                        address,
-                        timeout: UNJOURNALED,
-                    }])
-                    .map_err(kernel)?;
-                let seen = backend.look(address).map_err(kernel)?;
-                seen.ok_or_else(|| {
-                    Refusal::failed(format!("the kernel took {address} and has it not"))
-                })?
-                .expires_in
-            }
+            _ => put(backend, address, UNJOURNALED)?,
         };
         Ok(Done::Blocked {
             expires_in,
@@ -308,6 +282,26 @@ impl Broker {
             .done(hold.id, seen.expires_in)
             .map_err(trouble)?;
         Ok(true)
+    }
+}
+
+/// Puts an address in, and reads it back where the firewall can say what it has.
+fn put(
+    backend: &mut Backend,
+    address: IpAddr,
+    timeout: Duration,
+) -> Result<Option<Duration>, Refusal> {
+    backend
+        .set(&[Element { address, timeout }])
+        .map_err(kernel)?;
+    if !backend.has_timeouts() {
+        return Ok(Some(timeout));
+    }
+    match backend.look(address).map_err(kernel)? {
+        Some(seen) => Ok(seen.expires_in),
+        None => Err(Refusal::failed(format!(
+            "the kernel took {address} and has it not"
+        ))),
     }
 }
 

@@ -123,21 +123,19 @@ fn world(premises: &Premises, table: &mut Table) {
         open.map(|holds| format!("{} blocks stand", holds.len())),
     );
     if premises.grants.firewall.backend == BackendName::Nftables {
-        let seen = Nftables::open(root.path(), wall).and_then(|mut nftables| nftables.list());
-        if let (Ok(seen), Some(held)) = (&seen, held) {
-            differences(
-                &seen.iter().map(|(address, _)| *address).collect(),
-                &held,
-                table,
-            );
+        let seen = Nftables::open(root.path(), wall)
+            .and_then(|mut nftables| Ok((nftables.list()?, nftables.is_whole()?)));
+        if let (Ok((seen, _)), Some(held)) = (&seen, held) {
+            let seen = seen.iter().map(|(address, _)| *address).collect();
+            differences(&seen, &held, table);
         }
-        if let Ok(false) = Nftables::open(root.path(), wall).and_then(|mut nft| nft.is_whole()) {
+        if let Ok((_, false)) = seen {
             let what = "somebody changed our table, and it may let everything through; `retort sweep` mends it";
             table.row(Grade::Error, "nftables", what);
         }
         table.result(
             "nftables",
-            seen.map(|seen| format!("{} addresses are in the set", seen.len())),
+            seen.map(|(seen, _)| format!("{} addresses are in the set", seen.len())),
         );
     }
     let owed = Owed::open(&root.owed()).and_then(|owed| owed.left_behind());
@@ -172,11 +170,7 @@ fn world(premises: &Premises, table: &mut Table) {
     }
     match broker.protect_list() {
         Ok(list) => {
-            let holds = broker.journal().and_then(|journal| {
-                let open = journal.open_holds();
-                open.map_err(|e| crate::effect::Refusal::unavailable(e.to_string()))
-            });
-            for hold in holds.unwrap_or_default() {
+            for hold in broker.open_holds().unwrap_or_default() {
                 if let Some(why) = list.refuses(crate::address::host(hold.address)) {
                     let what = format!(
                         "it is blocked for {} and protected ({why}); `retort sweep` lifts it",

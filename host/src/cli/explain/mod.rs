@@ -58,13 +58,10 @@ fn explain_address(root: &Root, address: IpAddr) -> anyhow::Result<Output> {
     });
     let now = Now::read()?;
     let (holds, history) = match Journal::open_read_only(&root.journal(), PATIENCE) {
-        Ok(journal) => {
-            let mut holds = Vec::new();
-            for backend in [BackendName::Nftables, BackendName::Record] {
-                holds.extend(journal.holds_on(address, &backend.to_string())?);
-            }
-            (holds, journal.history(SHOWN, Some(address))?)
-        }
+        Ok(journal) => (
+            blocks::holds_on(&journal, address)?,
+            journal.history(SHOWN, Some(address))?,
+        ),
         Err(journal::Error::Missing { .. }) => (Vec::new(), Vec::new()),
         Err(error) => return Err(error.into()),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom; modules of one line may name each other.
 const LAYERS: [&[&str]; 7] = [
     &[
-        "address", "alert", "conf", "escape", "event", "limits", "message", "root",
+        "address", "alert", "conf", "escape", "event", "limits", "message", "order", "root",
     ],
     &["backend", "effect", "journal"],
     &["vessel"],

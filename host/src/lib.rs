@@ -10,9 +10,8 @@
 //! - [`vessel`]: wasmtime, and nothing of it outside.
 //! - [`effect`], [`backend`], [`journal`]: what may change the world, and the
 //!   memory of it.
-//! - [`alert`], [`message`], [`conf`], [`event`], [`limits`], [`address`], [`escape`],
-//!   [`root`]:
-//!   values and parsers.
+//! - [`alert`], [`message`], [`order`], [`conf`], [`event`], [`limits`], [`address`],
+//!   [`escape`], [`root`]: values and parsers.
 
 #![cfg_attr(
     not(test),
@@ -38,6 +37,7 @@ pub mod event;
 pub mod journal;
 pub mod limits;
 pub mod message;
+pub mod order;
 pub mod premises;
 pub mod registry;
 pub mod report;

@@ -12,6 +12,7 @@ use crate::conf::ossec::{self, OssecConf};
 use crate::conf::{self, ar, trust};
 use crate::effect::broker::World;
 use crate::event::Dialect;
+use crate::journal::Clock;
 use crate::root::Root;
 
 /// What lock, journal and kernel may each take of the wall clock: there are three
@@ -76,6 +77,7 @@ impl Premises {
             ar: self.ar.clone(),
             retort: retort.to_owned(),
             budget: wall.checked_div(SHARES).unwrap_or(wall),
+            clock: Clock::System,
         }
     }
 }

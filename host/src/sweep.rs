@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::conf::grants::BackendName;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Kind, Record, Refusal};
-use crate::journal::{Hold, Now, Owner, State};
+use crate::journal::{Hold, Owner, State};
 use crate::undo::{self, Due, Why};
 
 /// Holds that one sweep looks at; the next one goes on. A drop-in sweeps after its
@@ -31,7 +31,7 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
     if !paid {
         return Ok(swept);
     }
-    let now = Now::read().map_err(|e| Refusal::unavailable(e.to_string()))?;
+    let now = broker.now()?;
     let holds = broker
         .journal()?
         .maybe_due(&now, Owner::alive, limit)

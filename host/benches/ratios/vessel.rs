@@ -8,6 +8,7 @@ use retort::conf::grants;
 use retort::effect::broker::{Broker, World};
 use retort::effect::desk::{Desk, Run};
 use retort::event::{Dialect, Event};
+use retort::journal::Clock;
 use retort::root::Root;
 use retort::vessel::compile;
 use retort::vessel::engine::{self, Allocation};
@@ -63,6 +64,7 @@ fn ours(bytes: &[u8]) -> Duration {
         ar: Vec::new(),
         retort: RETORT.into(),
         budget: Duration::from_secs(1),
+        clock: Clock::System,
     }))
     .expect("a broker");
     let event: Event = serde_json::from_str(r#"{"action": "delete"}"#).expect("an event");

@@ -19,7 +19,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Debt, Hold, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
+use crate::journal::{self, Clock, Debt, Hold, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
 use crate::root::Root;
 
 /// What the broker has to know of the installation.
@@ -39,6 +39,8 @@ pub struct World {
     pub retort: PathBuf,
     /// How long the lock, the journal or the kernel may each keep us waiting.
     pub budget: Duration,
+    /// What deadlines are counted by.
+    pub clock: Clock,
 }
 
 /// See the module.
@@ -156,7 +158,7 @@ impl Broker {
     /// Writes the release down that a delete asks for. Where even that can't be done,
     /// the release itself is still tried.
     fn owe(&mut self, run: &Run) -> Option<(Slot, Debt)> {
-        let now = now().ok()?;
+        let now = self.now().ok()?;
         let srcip = run.event.srcip;
         let debt = Debt::new(&now, &run.response, &run.key, &run.origin, srcip)?;
         let slot = self.owed().ok()?.note(&debt).ok()?;
@@ -230,7 +232,7 @@ impl Broker {
         };
         let told = serde_json::json!({ "used": used, "records": open.records });
         let finished = self.lock(open.context.patience()).and_then(|_lock| {
-            let now = now()?;
+            let now = self.now()?;
             let run = self.journaled(&open.context, &now)?;
             self.journal()?
                 .finish(&now, run, verdict, &told)
@@ -278,7 +280,7 @@ impl Broker {
             return Ok(Done::Observed);
         }
         let started = self.lock(context.patience()).and_then(|_lock| {
-            let now = now()?;
+            let now = self.now()?;
             let run = self.journaled(context, &now)?;
             self.journal()?
                 .helper_intent(&now, run, name, &argv)
@@ -362,6 +364,15 @@ impl Broker {
             .unwrap_or(self.world.grants.firewall.backend)
     }
 
+    /// What the clocks say.
+    ///
+    /// # Errors
+    /// `unavailable` where the kernel has none.
+    pub fn now(&self) -> Result<Now, Refusal> {
+        let now = self.world.clock.now();
+        now.map_err(|e| Refusal::unavailable(format!("can't read the clock: {e}")))
+    }
+
     /// The backend of that name, opened when it is first needed.
     ///
     /// # Errors
@@ -380,11 +391,6 @@ impl Broker {
             .get_mut(&name)
             .ok_or_else(|| Refusal::unavailable("no such backend"))
     }
-}
-
-/// The clocks.
-pub(super) fn now() -> Result<Now, Refusal> {
-    Now::read().map_err(|e| Refusal::unavailable(format!("can't read the clock: {e}")))
 }
 
 /// A journal error as a refusal.

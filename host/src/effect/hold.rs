@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::broker::{Broker, Context, kernel, now, trouble};
+use super::broker::{Broker, Context, kernel, trouble};
 use super::release::{backend_named, lost};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
@@ -62,7 +62,7 @@ impl Broker {
         name: BackendName,
     ) -> Result<Intended, Refusal> {
         let lock = self.lock(context.patience())?;
-        let now = now()?;
+        let now = self.now()?;
         let (mut lasts, orphan_lasts) = self.lasts(context);
         let global = self.world.grants.firewall.per_minute;
         let own = context
@@ -146,7 +146,7 @@ impl Broker {
                 })
             }
             Err(refusal) => {
-                let noted = now().and_then(|now| {
+                let noted = self.now().and_then(|now| {
                     self.journal()?
                         .failed(&now, intended.hold, &refusal.reason)
                         .map_err(trouble)
@@ -174,7 +174,7 @@ impl Broker {
         name: BackendName,
         gone: Option<i64>,
     ) -> Result<Option<Duration>, Refusal> {
-        let now = now()?;
+        let now = self.now()?;
         let holds = self
             .journal()?
             .holds_on(address, &name.to_string())
@@ -226,7 +226,7 @@ impl Broker {
         }
         let (lasts, _) = self.lasts(context);
         let renewed = self.lock(context.patience()).and_then(|lock| {
-            let now = now()?;
+            let now = self.now()?;
             let (response, key) = (&context.run.response, &context.run.key);
             let holds = self
                 .journal()?

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Refusal;
-use super::broker::{Broker, now, trouble};
+use super::broker::{Broker, trouble};
 use super::protect::{Entry, ProtectList};
 use super::surroundings::Surroundings;
 use crate::address;
@@ -126,8 +126,9 @@ impl Broker {
     pub fn remember(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> Result<(), Refusal> {
         self.protect = None;
         let _lock = self.lock(self.world.budget)?;
+        let now = self.now()?;
         self.journal()?
-            .remember_name(&now()?, name, addresses)
+            .remember_name(&now, name, addresses)
             .map_err(trouble)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::broker::{Broker, Context, kernel, now, trouble};
+use super::broker::{Broker, Context, kernel, trouble};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
 use crate::conf::grants::BackendName;
@@ -157,7 +157,7 @@ impl Broker {
     }
 
     fn give_up(&mut self, hold: &Hold, name: BackendName, who: &str) -> Result<(), Refusal> {
-        let now = now()?;
+        let now = self.now()?;
         if let Err(why) = self.journal()?.releasing(hold.id).map_err(trouble) {
             // A full disk is no reason to keep an address in; what else holds it can
             // still be read.

@@ -16,7 +16,7 @@ use crate::address;
 use crate::conf::white_list::WhiteList;
 use crate::conf::{ar, grants};
 use crate::event::{Dialect, Event};
-use crate::journal::{Hold, Now, Owner};
+use crate::journal::{Clock, Hold, Now, Owner};
 use crate::root::Root;
 use crate::sweep;
 
@@ -38,6 +38,7 @@ fn bench(grants: &str) -> Bench {
         ar: ar::parse(b"drop60 - drop.sh - 60\ndrop90 - drop.sh - 90\n"),
         retort: "/nonexistent".into(),
         budget: Duration::from_secs(1),
+        clock: Clock::System,
         root,
     });
     Bench {

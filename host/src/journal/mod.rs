@@ -24,7 +24,7 @@ pub use history::{Effected, Past};
 pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run};
 pub use lock::{Lock, lock};
-pub use now::{Now, Owner};
+pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 
 use crate::event::{Dialect, Event};

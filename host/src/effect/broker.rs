@@ -92,6 +92,12 @@ impl Broker {
         }
     }
 
+    /// The installation was configured anew: what comes from now on is judged by that.
+    pub fn settle(&mut self, world: World) {
+        self.world = world;
+        self.protect = None;
+    }
+
     /// Does what it is told, as far as that is granted.
     pub fn hear(&mut self, word: Word) -> Reply {
         match self.listen(word) {
@@ -109,7 +115,8 @@ impl Broker {
                 Reply::Records(Vec::new())
             }
             Word::Perform { id, effect } => return self.perform(id, effect),
-            Word::Enter { id } => Reply::Entered(self.enter_run(id)),
+            Word::Enter { id, key } => Reply::Entered(self.enter_run(id, key)),
+            Word::Legacy { id, argv } => Reply::Written(self.legacy(id, &argv)),
             Word::Release { id } => Reply::Records(self.release_run(id)),
             Word::Renew { id } => Reply::Records(self.of_run(id, Self::renew_all)),
             Word::Finish { id, verdict, used } => Reply::Records(self.finish(id, &verdict, used)),
@@ -194,15 +201,15 @@ impl Broker {
         Reply::Answer(answer)
     }
 
-    fn context(&self, id: u64) -> Option<Arc<Context>> {
+    pub(super) fn context(&self, id: u64) -> Option<Arc<Context>> {
         self.runs.get(&id).map(|open| Arc::clone(&open.context))
     }
 
-    fn enter_run(&mut self, id: u64) -> Result<Entrance, Refusal> {
+    fn enter_run(&mut self, id: u64, key: Option<String>) -> Result<Entrance, Refusal> {
         let context = self
             .context(id)
             .ok_or_else(|| Refusal::unavailable("this run is over"))?;
-        let entrance = self.enter(&context)?;
+        let entrance = self.enter(&context, key)?;
         if let (Entrance::Stands { records, .. }, Some(open)) = (&entrance, self.runs.get_mut(&id))
         {
             open.records.extend(records.iter().cloned());

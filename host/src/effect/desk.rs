@@ -71,6 +71,15 @@ pub enum Word {
     Enter {
         /// The run.
         id: u64,
+        /// The block's name, where the run did not know it when it began.
+        key: Option<String>,
+    },
+    /// A program outside the vessel is about to be started for the run.
+    Legacy {
+        /// The run.
+        id: u64,
+        /// With what.
+        argv: Vec<String>,
     },
     /// Every hold of the run's response and key goes, whoever took it.
     Release {
@@ -101,6 +110,8 @@ pub enum Reply {
     Answer(Answer),
     /// To a call for a block.
     Entered(Result<Entrance, Refusal>),
+    /// To a program outside the vessel: where its end is noted.
+    Written(Result<i64, Refusal>),
     /// To everything else: what was done on the way, and what went wrong.
     Records(Vec<Record>),
 }
@@ -233,9 +244,20 @@ impl Session {
     ///
     /// # Errors
     /// `unavailable` when the journal does not say.
-    pub async fn enter(&self) -> Result<Entrance, Refusal> {
-        match self.tell(Word::Enter { id: self.id }).await {
+    pub async fn enter(&self, key: Option<String>) -> Result<Entrance, Refusal> {
+        match self.tell(Word::Enter { id: self.id, key }).await {
             Some(Reply::Entered(entrance)) => entrance,
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Writes down that a program outside the vessel is about to be started.
+    ///
+    /// # Errors
+    /// `denied` where the grants do not name it, `unavailable` without the journal.
+    pub async fn legacy(&self, argv: Vec<String>) -> Result<i64, Refusal> {
+        match self.tell(Word::Legacy { id: self.id, argv }).await {
+            Some(Reply::Written(row)) => row,
             _ => Err(stopped()),
         }
     }

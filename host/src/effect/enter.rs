@@ -35,7 +35,11 @@ pub enum Entrance {
 
 impl Broker {
     /// The run's block is called for.
-    pub(super) fn enter(&mut self, context: &Context) -> Result<Entrance, Refusal> {
+    pub(super) fn enter(
+        &mut self,
+        context: &Context,
+        key: Option<String>,
+    ) -> Result<Entrance, Refusal> {
         let Some(term) = context.run.term.as_ref().filter(|_| !context.observes) else {
             return Ok(Entrance::Run {
                 lasts: None,
@@ -46,9 +50,11 @@ impl Broker {
         let entered = self.lock(context.patience()).and_then(|_lock| {
             let now = self.now()?;
             let known = context.journaled.get().copied();
+            let mut invocation = context.invocation();
+            invocation.key = key.unwrap_or(invocation.key);
             let (run, door) = self
                 .journal()?
-                .enter(&now, &context.invocation(), known, term)
+                .enter(&now, &invocation, known, term)
                 .map_err(trouble)?;
             let _ = context.journaled.set(run);
             Ok(door)

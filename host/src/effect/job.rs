@@ -119,4 +119,36 @@ impl Broker {
         let effect = Effect::Run { helper: ran.name };
         self.record(ran.id, effect, ran.answer)
     }
+
+    /// A program outside the vessel is about to be started: it is granted, and written
+    /// down.
+    pub(super) fn legacy(&mut self, id: u64, argv: &[String]) -> Result<i64, Refusal> {
+        let context = self
+            .context(id)
+            .ok_or_else(|| Refusal::unavailable("this run is over"))?;
+        let executable = &context.run.executable;
+        if !self.world.grants.legacy.allow.contains(executable) {
+            return Err(Refusal::denied(format!(
+                "`{executable}` may not be run outside the vessel"
+            )));
+        }
+        if context.observes {
+            return Err(Refusal::denied("the mode is `observe`: nothing is run"));
+        }
+        let _lock = self.lock(context.patience())?;
+        let now = self.now()?;
+        let run = self.journaled(&context, &now)?;
+        self.journal()?
+            .helper_intent(&now, run, executable, argv)
+            .map_err(trouble)
+    }
+
+    /// A program outside the vessel has ended.
+    pub fn legacy_ended(&mut self, row: i64, outcome: &str) {
+        let noted = self
+            .lock(self.world.budget)
+            .and_then(|_lock| self.journal()?.helper_done(row, outcome).map_err(trouble));
+        // As for a helper: without it the history says that it was cut off.
+        drop(noted);
+    }
 }

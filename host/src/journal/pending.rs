@@ -61,13 +61,22 @@ impl Pending {
     /// a reboot, which can neither lengthen nor undo it.
     #[must_use]
     pub fn left(&self, now: &Now) -> Duration {
+        self.lasts.saturating_sub(self.age(now))
+    }
+
+    /// How long its deadline is over.
+    #[must_use]
+    pub fn overdue(&self, now: &Now) -> Duration {
+        self.age(now).saturating_sub(self.lasts)
+    }
+
+    fn age(&self, now: &Now) -> Duration {
         let age = if now.boot_id == self.boot_id {
             now.boot.as_secs_f64() - self.since_boot
         } else {
             now.wall.as_secs_f64() - self.since_wall
         };
-        let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX);
-        self.lasts.saturating_sub(age)
+        Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX)
     }
 }
 

@@ -345,7 +345,7 @@ pub async fn conduct(
 /// Calls for the run's block; what is being undone is waited for.
 async fn enter(session: &Session) -> Result<Entrance, Refusal> {
     loop {
-        match session.enter().await? {
+        match session.enter(None).await? {
             Entrance::Undoing => tokio::time::sleep(WHILE_UNDOING).await,
             entrance => return Ok(entrance),
         }

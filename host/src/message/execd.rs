@@ -91,6 +91,11 @@ pub fn read(datagram: &[u8], dialect: Dialect) -> Result<Called, Refused> {
         }
         Dialect::Wazuh5 => {
             let json = json::parse(text).map_err(Refused::NotJson)?;
+            // execd puts its own beside it: an event that brings one chooses.
+            if !matches!(json.get("command"), Ok(None)) {
+                let twice = Malformed::Ambiguous("command".to_owned());
+                return Err(Refused::NoCommand(twice));
+            }
             let name = member(&json, "wazuh.active_response.executable")?;
             Ok(Called {
                 name: Wanted::Custom(name),

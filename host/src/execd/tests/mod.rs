@@ -1,5 +1,7 @@
-//! The recorded datagrams of ossec-execd, under a clock that is set by hand: which
-//! programs run, with which arguments, and when their deletes do.
+//! The recorded datagrams of ossec-execd and wazuh-execd, under a clock that is set by
+//! hand: which programs run, what they are told, and when their deletes do.
+
+mod wazuh;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
@@ -46,7 +48,22 @@ fn write(path: &Path, text: &str) {
 }
 
 impl Host {
-    fn new(ossec_conf: &str, ar_conf: Option<&str>) -> Self {
+    /// With programs that record their arguments.
+    fn ossec(ossec_conf: &str, ar_conf: Option<&str>) -> Self {
+        let host = Self::new("ossec", &RECORDERS, ossec_conf, ar_conf);
+        let script = format!(
+            "#!/bin/sh\nt={0}/.$$; {{ printf '%s\\0' \"$0\" \"$@\"; }} > $t; mv $t {0}/$$\n",
+            host.root.path().join("ran").display()
+        );
+        for name in RECORDERS {
+            let mode = if name == "noexec.sh" { 0o644 } else { 0o755 };
+            recorder(&host.root.bin().join(name), &script, mode);
+        }
+        host
+    }
+
+    /// An installation that allows these programs outside the vessel.
+    fn new(dialect: &str, allowed: &[&str], ossec_conf: &str, ar_conf: Option<&str>) -> Self {
         let dir = TempDir::new().unwrap();
         let root = Root::new(dir.path().canonicalize().unwrap());
         for folder in [
@@ -62,24 +79,12 @@ impl Host {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::set_permissions(root.own(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        let ran = root.path().join("ran");
-        let script = format!(
-            "#!/bin/sh\nt={0}/.$$; {{ printf '%s\\0' \"$0\" \"$@\"; }} > $t; mv $t {0}/$$\n",
-            ran.display()
-        );
-        let names: Vec<String> = RECORDERS.iter().map(|name| format!("\"{name}\"")).collect();
-        for name in RECORDERS {
-            recorder(
-                &root.bin().join(name),
-                &script,
-                if name == "noexec.sh" { 0o644 } else { 0o755 },
-            );
-        }
+        let names: Vec<String> = allowed.iter().map(|name| format!("\"{name}\"")).collect();
+        let names = names.join(", ");
         write(
             &root.grants(),
             &format!(
-                "dialect = \"ossec\"\n[firewall]\nbackend = \"record\"\n[legacy]\nallow = [{}]\n",
-                names.join(", ")
+                "dialect = \"{dialect}\"\n[firewall]\nbackend = \"record\"\n[legacy]\nallow = [{names}]\nwall = \"2 s\"\n"
             ),
         );
         write(&root.ossec_conf(), ossec_conf);
@@ -142,10 +147,21 @@ fn recorder(path: &Path, script: &str, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Undoes what is due, and waits for it.
+async fn undo_due(daemon: &Rc<Daemon>) {
+    while let Some(Ok(begun)) = daemon.begin_undos(false).await
+        && !begun.is_empty()
+    {
+        for undo in begun {
+            undo.await.unwrap();
+        }
+    }
+}
+
 /// Runs the vector; the first step whose runs are other than recorded.
 async fn differs(vector: &Value) -> Option<String> {
     let config = &vector["config"];
-    let host = Host::new(
+    let host = Host::ossec(
         config["ossec_conf"].as_str().unwrap(),
         config["ar_conf"].as_str(),
     );
@@ -209,13 +225,7 @@ async fn differs(vector: &Value) -> Option<String> {
             other => panic!("{other}"),
         }
         daemon.rest(Duration::from_secs(20)).await;
-        while let Some(Ok(begun)) = daemon.begin_undos(false).await
-            && !begun.is_empty()
-        {
-            for undo in begun {
-                undo.await.unwrap();
-            }
-        }
+        undo_due(&daemon).await;
         let expected: BTreeSet<Vec<String>> = step["observed"]["runs"]
             .as_array()
             .map(|runs| runs.iter().map(|run| argv(run, &host.root)).collect())

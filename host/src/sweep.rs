@@ -114,7 +114,7 @@ pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
     }
 }
 
-/// Gives up every hold on an address that has become protected since.
+/// Gives up every hold on what has become protected since.
 ///
 /// # Errors
 /// When the journal or the surroundings do not answer.
@@ -123,11 +123,7 @@ pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let holds = broker.open_holds()?;
     Ok(holds
         .iter()
-        .filter(|hold| {
-            protect
-                .refuses(crate::address::host(hold.address))
-                .is_some()
-        })
+        .filter(|hold| protect.refuses(hold.network).is_some())
         .map(|hold| broker.release(hold, "the protect list"))
         .collect())
 }

@@ -105,7 +105,7 @@ mod tests {
             dry_run: false,
         };
         let intent = Intent {
-            address: "192.0.2.1".parse().unwrap(),
+            network: "192.0.2.1/32".parse().unwrap(),
             backend: "record".into(),
             lasts: Duration::from_secs(600),
             orphan_lasts: Some(Duration::from_secs(100)),

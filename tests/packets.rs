@@ -187,6 +187,110 @@ fn a_table_that_somebody_changed_is_found_and_mended() {
     assert_eq!(net.ossec("delete", CLIENT4), 0);
 }
 
+/// Networks in every order: what is held by anyone is cut, and nothing else is.
+#[test]
+fn networks_are_cut_and_given_back() {
+    let net = Net::new("ossec");
+    let hostile = guests::hostile();
+    let granted = |response: &str| {
+        format!(
+            "[response.{response}]\nexpect = [\"srcip\"]\nhostname = true\n\
+             firewall = {{ target = \"any\", widest = {{ ipv4 = 16, ipv6 = 48 }} }}\n\
+             process.true = {{ argv = [\"/bin/true\"] }}\n"
+        )
+    };
+    let root = Root::granted(
+        &[("hostile", &hostile), ("other", &hostile)],
+        &format!(
+            "[firewall]\nbackend = \"nftables\"\n{}{}",
+            granted("hostile"),
+            granted("other")
+        ),
+    );
+    let retort = |arguments: &[&str]| {
+        let mut command = net.host.command(RETORT);
+        command.arg("--root").arg(root.path()).args(arguments);
+        command.output().unwrap()
+    };
+    let run = |response: &str, manner: &str, address: &str, prefix: &str| {
+        let event = serde_json::json!({
+            "action": "add", "srcip": "203.0.113.7", "extra_args": [manner, address, prefix],
+        });
+        let file = root.path().join("event.json");
+        std::fs::write(&file, event.to_string()).unwrap();
+        retort(&["run", response, "--event", file.to_str().unwrap()])
+    };
+    let block = |response: &str, address: &str, prefix: &str| {
+        let output = run(response, "block-network", address, prefix);
+        assert!(output.status.success(), "{address}/{prefix}: {output:?}");
+    };
+    let unblock = |what: &str| {
+        let output = retort(&["unblock", what]);
+        assert!(output.status.success(), "{what}: {output:?}");
+    };
+    let cut = || !reaches(&net.client, HOST4, 22);
+
+    // This host's own address is in the /24 of the wire: such a network is refused.
+    let refused = run("hostile", "block-network", "192.0.2.0", "24");
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("this host's own address"), "{refused:?}");
+    assert!(!refused.status.success() && !cut());
+
+    let mut open = Connection::open(&net.client, HOST4, 22).expect("it works before");
+    block("hostile", "192.0.2.8", "29");
+    assert!(!open.works() && cut(), "new and open connections are cut");
+    assert!(reaches(&net.client, HOST6, 22) && reaches(&net.host, GATEWAY4, 22));
+    for (asked, prefix, blocked) in [("192.0.2.9", "32", true), ("192.0.2.0", "28", false)] {
+        let output = run("other", "ask-network", asked, prefix);
+        assert_eq!(
+            output.status.success(),
+            blocked,
+            "{asked}/{prefix}: {output:?}"
+        );
+    }
+    let listed = retort(&["--output", "json", "blocks", "list"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["address"], "192.0.2.8/29", "{listed}");
+
+    // A narrow one, and a host inside: each is held for itself.
+    block("other", "192.0.2.8", "30");
+    block("hostile", "192.0.2.9", "32");
+    let explained = retort(&["explain", "192.0.2.9"]);
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    for words in [
+        "held by hostile",
+        "held with 192.0.2.8/29 by hostile",
+        "held with 192.0.2.8/30 by other",
+    ] {
+        assert!(explained.contains(words), "{explained}");
+    }
+    let table = || net.host.sh("nft list ruleset");
+    unblock("192.0.2.8/29");
+    assert!(cut() && table().contains("192.0.2.8/30"), "{}", table());
+    block("hostile", "192.0.2.8", "29");
+    unblock("192.0.2.8/30");
+    assert!(cut() && table().contains("192.0.2.8/29"), "{}", table());
+    unblock("192.0.2.8/29");
+    assert!(cut() && !table().contains("/29"), "the host is held still");
+    block("other", "192.0.2.8", "29");
+    unblock("192.0.2.9");
+    assert!(cut(), "the network is held still");
+    let inside = retort(&["unblock", "192.0.2.9"]);
+    let said = String::from_utf8_lossy(&inside.stderr).into_owned();
+    assert!(said.contains("`retort unblock 192.0.2.8/29`"), "{said}");
+    unblock("192.0.2.8/29");
+    assert!(!cut(), "{}", table());
+
+    block("hostile", "2001:db8:1::8", "125");
+    assert!(!reaches(&net.client, HOST6, 22) && !cut());
+    let shown = retort(&["explain", "2001:db8:1::8/125"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("it is in the firewall"), "{shown}");
+    let output = run("hostile", "unblock-network", "2001:db8:1::8", "125");
+    assert!(output.status.success(), "{output:?}");
+    assert!(reaches(&net.client, HOST6, 22), "{}", table());
+}
+
 #[test]
 fn unblock_and_a_full_disk() {
     let root = Root::with(

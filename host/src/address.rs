@@ -36,6 +36,28 @@ pub fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)
 }
 
+/// The one host that the network is, if it is one.
+#[must_use]
+pub fn only(network: IpNet) -> Option<IpAddr> {
+    (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())
+}
+
+/// The network as people write it: a host without its `/32` or `/128`.
+#[must_use]
+pub fn spell(network: IpNet) -> String {
+    only(network).map_or_else(|| network.to_string(), |address| address.to_string())
+}
+
+/// Reads what [`spell`] writes: an address, or a network without bits behind its prefix.
+#[must_use]
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    if let Some(address) = parse(text) {
+        return Some(host(address));
+    }
+    let network: IpNet = text.parse().ok()?;
+    (network.addr() == network.network()).then(|| canonical_network(network))
+}
+
 /// The network as packets carry its addresses: one of IPv4-mapped addresses alone is
 /// the IPv4 network inside it.
 #[must_use]
@@ -74,6 +96,35 @@ mod tests {
             "::ffff:1.2.3",
         ] {
             assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_read_as_it_is_written() {
+        for text in [
+            "203.0.113.5",
+            "203.0.113.0/24",
+            "2001:db8::/64",
+            "2001:db8::1",
+        ] {
+            assert_eq!(parse_network(text).map(spell).as_deref(), Some(text));
+        }
+        for (text, plain) in [
+            ("203.0.113.5/32", "203.0.113.5"),
+            ("2001:db8::1/128", "2001:db8::1"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+        ] {
+            assert_eq!(parse_network(text).map(spell).as_deref(), Some(plain));
+        }
+        for bad in [
+            "203.0.113.5/24",
+            "203.0.113.0/33",
+            "2001:db8::1/64",
+            "10.1/16",
+            "/8",
+            "",
+        ] {
+            assert!(parse_network(bad).is_none(), "{bad}");
         }
     }
 

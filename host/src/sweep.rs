@@ -68,7 +68,8 @@ fn in_good_hands(broker: &mut Broker, hold: &Hold) -> Result<bool, Refusal> {
         .journal()?
         .pending_of(&hold.response, &hold.key)
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
-    Ok(pending.is_some_and(|pending| pending.overdue(&now) < PATIENCE))
+    // A rationed hold is over long before its block is undone.
+    Ok(pending.is_some_and(|p| p.left(&now) < PATIENCE && p.overdue(&now) < PATIENCE))
 }
 
 /// Does the releases that were begun by processes which are gone, at most `limit` of
@@ -134,7 +135,7 @@ pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
     }
 }
 
-/// Gives up every hold on an address that has become protected since.
+/// Gives up every hold on what has become protected since.
 ///
 /// # Errors
 /// When the journal or the surroundings do not answer.
@@ -143,11 +144,7 @@ pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let holds = broker.open_holds()?;
     Ok(holds
         .iter()
-        .filter(|hold| {
-            protect
-                .refuses(crate::address::host(hold.address))
-                .is_some()
-        })
+        .filter(|hold| protect.refuses(hold.network).is_some())
         .map(|hold| broker.release(hold, "the protect list"))
         .collect())
 }

@@ -107,7 +107,7 @@ mod tests {
             message: None,
         };
         let intent = Intent {
-            address: "192.0.2.1".parse().unwrap(),
+            network: "192.0.2.1/32".parse().unwrap(),
             backend: "record".into(),
             lasts: Duration::from_secs(600),
             orphan_lasts: Some(Duration::from_secs(100)),

@@ -7,6 +7,10 @@ pub mod nftables;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::address;
+
 /// One address, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Element {
@@ -105,6 +109,51 @@ impl Backend {
         }
     }
 
+    /// Makes the networks that are blocked these, and no other; hosts are not meant.
+    /// None of them leaves by itself.
+    ///
+    /// # Errors
+    /// See [`Error`]: nothing was changed then.
+    pub fn set_networks(&mut self, wanted: &[IpNet]) -> Result<(), Error> {
+        match self {
+            Self::Nftables(nftables) => nftables.set_networks(wanted),
+            Self::Record => Ok(()),
+        }
+    }
+
+    /// What is blocked by networks, as few of them as can say it, in order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn networks(&mut self) -> Result<Vec<IpNet>, Error> {
+        match self {
+            Self::Nftables(nftables) => nftables.networks(),
+            Self::Record => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes a host or network out, whether it went in as such or as a part of a wider
+    /// one; whether any of it was in.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn take_out(&mut self, network: IpNet) -> Result<bool, Error> {
+        if let Some(address) = address::only(network)
+            && self.look(address)?.is_some()
+        {
+            return self.remove(&[address]).map(|()| true);
+        }
+        let has = self.networks()?;
+        let rest: Vec<IpNet> = has
+            .iter()
+            .flat_map(|wide| without(*wide, network))
+            .collect();
+        if rest == has {
+            return Ok(false);
+        }
+        self.set_networks(&rest).map(|()| true)
+    }
+
     /// Makes it as it has to be, where somebody changed it.
     ///
     /// # Errors
@@ -116,7 +165,7 @@ impl Backend {
         }
     }
 
-    /// Every address that the firewall has now.
+    /// Every host that the firewall has now.
     ///
     /// # Errors
     /// See [`Error`].
@@ -131,5 +180,52 @@ impl Backend {
     #[must_use]
     pub fn has_timeouts(&self) -> bool {
         matches!(self, Self::Nftables(_))
+    }
+}
+
+/// What is left of `from` without `gone`.
+fn without(from: IpNet, gone: IpNet) -> Vec<IpNet> {
+    if gone.contains(&from) {
+        return Vec::new();
+    }
+    let mut left = Vec::new();
+    let mut around = from;
+    while around != gone && around.contains(&gone) {
+        let narrower = around.prefix_len().saturating_add(1);
+        let halves = around.subnets(narrower).into_iter().flatten();
+        let (hit, free): (Vec<IpNet>, Vec<IpNet>) = halves.partition(|half| half.contains(&gone));
+        left.extend(free);
+        around = hit.first().copied().unwrap_or(gone);
+    }
+    if around != gone {
+        left.push(around);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_leaves_the_rest() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        for (from, gone, left) in [
+            ("10.0.0.0/8", "11.0.0.0/8", vec!["10.0.0.0/8"]),
+            ("10.0.0.0/8", "10.0.0.0/8", vec![]),
+            ("10.1.0.0/16", "10.0.0.0/8", vec![]),
+            (
+                "10.0.0.0/30",
+                "10.0.0.2/32",
+                vec!["10.0.0.0/31", "10.0.0.3/32"],
+            ),
+            ("2001:db8::/126", "2001:db8::/127", vec!["2001:db8::2/127"]),
+            ("10.0.0.0/8", "2001:db8::/32", vec!["10.0.0.0/8"]),
+        ] {
+            let left: Vec<IpNet> = left.into_iter().map(net).collect();
+            let mut found = without(net(from), net(gone));
+            found.sort();
+            assert_eq!(found, left, "{from} without {gone}");
+        }
     }
 }

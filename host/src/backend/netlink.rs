@@ -22,6 +22,16 @@ const DATAGRAM: usize = 64 << 10;
 /// A dump of 100 000 elements has some thousand datagrams; more is no answer.
 const DATAGRAMS: usize = 100_000;
 
+/// What a socket takes in one piece without being told: about half of the usual
+/// `wmem_default`. A larger batch asks for room.
+const USUAL: usize = 100 << 10;
+
+/// No batch is larger: some two million elements.
+const LARGEST: usize = 64 << 20;
+
+/// Room for the acknowledgements of the messages of a large batch.
+const ACKNOWLEDGED: usize = 4 << 20;
+
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -120,6 +130,14 @@ impl Netlink {
     /// # Errors
     /// The first that the kernel names; nothing was changed then.
     pub fn batch(&mut self, messages: &[u8], last: u32) -> io::Result<()> {
+        if messages.len() > LARGEST {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        if messages.len() > USUAL {
+            let room = messages.len().saturating_add(USUAL);
+            setsockopt(&self.socket, sockopt::SndBufForce, &room)?;
+            setsockopt(&self.socket, sockopt::RcvBufForce, &ACKNOWLEDGED)?;
+        }
         self.send(messages)?;
         let mut first = None;
         let mut acknowledged = false;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::Output;
@@ -29,10 +30,14 @@ pub(super) enum Verb {
 /// reason to fail.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Whatever may serve a hold.
+const BACKENDS: [BackendName; 2] = [BackendName::Nftables, BackendName::Record];
+
 /// A hold, as it is listed.
 #[derive(Serialize)]
 pub(super) struct Listed {
-    address: IpAddr,
+    /// A host, or a network with its prefix.
+    pub(super) address: String,
     response: String,
     backend: String,
     state: journal::State,
@@ -48,7 +53,7 @@ pub(super) struct Listed {
 impl Listed {
     pub(super) fn of(hold: &Hold, now: &Now) -> Self {
         Self {
-            address: hold.address,
+            address: address::spell(hold.network),
             response: hold.response.clone(),
             backend: hold.backend.clone(),
             state: hold.state,
@@ -88,7 +93,7 @@ pub(super) fn list(root: &Root) -> anyhow::Result<Output> {
     let listed: Vec<Listed> = holds.iter().map(|hold| Listed::of(hold, &now)).collect();
     let mut human = String::new();
     for block in &listed {
-        let _ = writeln!(human, "{:<39} {}", block.address.to_string(), block.claim());
+        let _ = writeln!(human, "{:<39} {}", block.address, block.claim());
     }
     if listed.is_empty() {
         human.push_str("nothing is blocked");
@@ -190,61 +195,93 @@ pub(super) fn broker(root: &Root) -> anyhow::Result<Broker> {
     Ok(Broker::new(premises.world(&retort, Limits::default().wall)))
 }
 
-pub(super) fn unblock(root: &Root, address: IpAddr, dry_run: bool) -> anyhow::Result<Output> {
+pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Result<Output> {
     let mut broker = broker(root)?;
+    let spelled = address::spell(network);
     let holds = broker
         .journal()
         .map_err(anyhow_of)
-        .and_then(|journal| Ok(holds_on(journal, address)?));
+        .and_then(|journal| Ok(holds_on(journal, network)?));
     let records = match holds {
         _ if dry_run => observed(&holds?),
-        Ok(holds) if holds.is_empty() => remove(&mut broker, address)?,
+        Ok(holds) if holds.is_empty() => {
+            if let Some(wide) = around(&mut broker, network)? {
+                let wide = address::spell(wide);
+                anyhow::bail!(
+                    "{spelled} is blocked as a part of {wide}; `retort unblock {wide}` lets all of that go"
+                );
+            }
+            foreign(&mut broker, network)
+        }
         Ok(holds) => holds
             .iter()
             .map(|hold| broker.release(hold, "retort unblock"))
             .collect(),
         // What the journal can't say the kernel still can.
         Err(why) => {
-            let gone = match remove(&mut broker, address)?.as_slice() {
+            let gone = match remove(&mut broker, network)?.as_slice() {
                 [] => "the firewall does not have it",
                 _ => "it is out of the firewall",
             };
-            anyhow::bail!("{address}: {gone}, but its holds still stand in the journal: {why:#}");
+            anyhow::bail!("{spelled}: {gone}, but its holds still stand in the journal: {why:#}");
         }
     };
-    records_output(&records, &format!("{address} was not blocked"))
+    records_output(&records, &format!("{spelled} was not blocked"))
 }
 
-/// The open holds on an address, whatever serves them.
-pub(super) fn holds_on(journal: &Journal, address: IpAddr) -> Result<Vec<Hold>, journal::Error> {
+/// The open holds on a host or network, whatever serves them.
+pub(super) fn holds_on(journal: &Journal, network: IpNet) -> Result<Vec<Hold>, journal::Error> {
     let mut holds = Vec::new();
-    for backend in [BackendName::Nftables, BackendName::Record] {
-        holds.extend(journal.holds_on(address, &backend.to_string())?);
+    for backend in BACKENDS {
+        holds.extend(journal.holds_on(network, &backend.to_string())?);
     }
     Ok(holds)
 }
 
-/// Takes an address out of the kernel that no hold is known for.
-fn remove(broker: &mut Broker, address: IpAddr) -> anyhow::Result<Vec<Record>> {
+/// The open holds on networks around it, whatever serves them.
+pub(super) fn holds_around(journal: &Journal, network: IpNet) -> Result<Vec<Hold>, journal::Error> {
+    let mut holds = Vec::new();
+    for backend in BACKENDS {
+        holds.extend(journal.holds_on_networks(&backend.to_string())?);
+    }
+    holds.retain(|hold| hold.network != network && hold.network.contains(&network));
+    Ok(holds)
+}
+
+/// The narrowest network around it that is held.
+fn around(broker: &mut Broker, network: IpNet) -> anyhow::Result<Option<IpNet>> {
+    let holds = holds_around(broker.journal().map_err(anyhow_of)?, network)?;
+    let wide = holds.into_iter().map(|hold| hold.network);
+    Ok(wide.max_by_key(IpNet::prefix_len))
+}
+
+/// Takes out of the kernel what nobody holds.
+fn foreign(broker: &mut Broker, network: IpNet) -> Vec<Record> {
+    let name = BackendName::Nftables;
+    if broker.backend(name).is_err() {
+        return Vec::new();
+    }
+    let removed = broker.release_foreign(network, name, PATIENCE);
+    removed.into_iter().collect()
+}
+
+/// Takes it out of the kernel, whoever holds it.
+fn remove(broker: &mut Broker, network: IpNet) -> anyhow::Result<Vec<Record>> {
     let Ok(backend) = broker.backend(BackendName::Nftables) else {
         return Ok(Vec::new());
     };
-    if backend.look(address)?.is_none() {
+    if !backend.take_out(network)? {
         return Ok(Vec::new());
     }
-    backend.remove(&[address])?;
-    let effect = Effect::Unblock {
-        network: address::host(address),
-    };
     Ok(vec![Record {
-        effect,
+        effect: Effect::Unblock { network },
         answer: Ok(Done::Unblocked { holds: 0 }),
     }])
 }
 
 fn observed(holds: &[Hold]) -> Vec<Record> {
     let effect = |hold: &Hold| Effect::Unblock {
-        network: address::host(hold.address),
+        network: hold.network,
     };
     holds
         .iter()

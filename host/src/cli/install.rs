@@ -333,10 +333,13 @@ fn release_all(root: &Root, steps: &mut Steps) -> anyhow::Result<()> {
     let mut broker = blocks::broker(root)?;
     let holds = broker.open_holds().map_err(blocks::anyhow_of)?;
     for hold in &holds {
-        steps.step(format!("unblock {}", hold.address), || {
-            let record = broker.release(hold, "retort uninstall");
-            record.answer.map(drop).map_err(blocks::anyhow_of)
-        })?;
+        steps.step(
+            format!("unblock {}", crate::address::spell(hold.network)),
+            || {
+                let record = broker.release(hold, "retort uninstall");
+                record.answer.map(drop).map_err(blocks::anyhow_of)
+            },
+        )?;
     }
     // Whatever backend is named today: the table may be an earlier one's.
     match Nftables::open(root.path(), Limits::default().wall) {

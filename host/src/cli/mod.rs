@@ -3,6 +3,7 @@
 mod blocks;
 pub mod build;
 mod check;
+mod daemons;
 mod explain;
 mod inspect;
 pub mod install;
@@ -13,13 +14,13 @@ mod steps;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::effect::helper::{self, SUPERVISE};
@@ -70,19 +71,19 @@ enum Verb {
         #[arg(long, default_value_t = 20)]
         last: u32,
     },
-    /// Why an address is blocked, or is not; which responses an alert starts, and why
+    /// Why a host or network is blocked, or is not; which responses an alert starts, and why
     /// the others not.
     Explain {
-        /// An address, or a file with an alert as JSON.
+        /// An address, a network, or a file with an alert as JSON.
         what: String,
     },
     /// What is never blocked.
     Protect,
-    /// Gives up every hold on an address.
+    /// Gives up every hold on a host or network.
     Unblock {
-        /// The address.
-        #[arg(value_parser = address)]
-        address: IpAddr,
+        /// An address, or a network such as 203.0.113.0/24.
+        #[arg(value_parser = network)]
+        network: IpNet,
         /// Only says what it would do.
         #[arg(long)]
         dry_run: bool,
@@ -93,6 +94,8 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Serves the queue of ossec-execd or wazuh-execd in its place.
+    Execd(daemons::Execd),
     /// Puts components and links into place, and keeps what it replaces.
     Install(install::Arguments),
     /// Restores what `install` replaced.
@@ -194,6 +197,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
     let root = Root::new(root);
     match arguments.verb {
         Verb::Check => check::check(&root),
+        Verb::Execd(arguments) => daemons::execd(&root, &arguments),
         Verb::Run(arguments) => run::run(&root, &arguments),
         Verb::Inspect { file } => inspect::inspect(&file),
         Verb::Blocks {
@@ -202,7 +206,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         Verb::History { last } => blocks::history(&root, last),
         Verb::Explain { what } => explain::explain(&root, &what),
         Verb::Protect => explain::protect(&root),
-        Verb::Unblock { address, dry_run } => blocks::unblock(&root, address, dry_run),
+        Verb::Unblock { network, dry_run } => blocks::unblock(&root, network, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),
         Verb::Uninstall { dry_run } => install::uninstall(&root, dry_run),
@@ -231,9 +235,11 @@ fn dialect_name(dialect: Dialect) -> &'static str {
     }
 }
 
-fn address(word: &str) -> Result<IpAddr, String> {
-    crate::address::parse(word)
-        .ok_or_else(|| format!("`{}` is no IP address", report::escape(word, 64)))
+fn network(word: &str) -> Result<IpNet, String> {
+    crate::address::parse_network(word).ok_or_else(|| {
+        let word = report::escape(word, 64);
+        format!("`{word}` is no IP address, and no network without bits behind its prefix")
+    })
 }
 
 /// Whether the word is a dialect's.

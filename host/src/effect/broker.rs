@@ -270,15 +270,7 @@ impl Broker {
             context.run.event.srcip,
         )?;
         let name = self.backend_of(&context.grants);
-        let blocked = if self.backend(name)?.has_timeouts() {
-            self.backend(name)?
-                .look(network.addr())
-                .map_err(kernel)?
-                .is_some()
-        } else {
-            let holds = self.journal()?.holds_on(network.addr(), &name.to_string());
-            !holds.map_err(trouble)?.is_empty()
-        };
+        let blocked = self.has(network, name)?;
         Ok(Done::IsBlocked { blocked })
     }
 

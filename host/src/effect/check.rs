@@ -32,7 +32,7 @@ pub fn network(asked: IpNet) -> Result<IpNet, Refusal> {
 /// Whether a block of `asked` is within the grant and touches nothing protected.
 ///
 /// # Errors
-/// `invalid` for what is no network or not one host, `denied` for the rest.
+/// `invalid` for what is no network, `denied` for the rest.
 pub fn block(
     asked: IpNet,
     action: Action,
@@ -58,11 +58,6 @@ pub fn block(
     if let Some(refusal) = protect()?.refuses(network) {
         return Err(Refusal::denied(format!(
             "{network} is protected: {refusal}"
-        )));
-    }
-    if network.prefix_len() != network.max_prefix_len() {
-        return Err(Refusal::invalid(format!(
-            "{network} is wider than one host; this version blocks single hosts (/32, /128)"
         )));
     }
     Ok(network)

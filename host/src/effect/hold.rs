@@ -1,5 +1,6 @@
-//! The broker takes holds and keeps them. An address is in the kernel while any hold
-//! on it exists, until the last of their deadlines.
+//! The broker takes holds and keeps them. A host is in the kernel while any hold on it
+//! exists, until the last of their deadlines. Networks are in it as one merged set, for
+//! which the journal's deadlines alone count.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::context::Context;
 use super::release::{backend_named, lost};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
-use crate::backend::{Backend, Element};
+use crate::backend::{Backend, Element, Seen};
 use crate::conf::ar::{self, Longest};
 use crate::conf::grants::BackendName;
 use crate::journal::{self, Hold, Intent, Lock, State};
@@ -26,7 +27,7 @@ const UNJOURNALED: Duration = Duration::from_secs(600);
 /// What budgets count in.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What stands in the journal before an address goes into the kernel.
+/// What stands in the journal before a network goes into the kernel.
 struct Intended {
     hold: i64,
     renewed: bool,
@@ -48,18 +49,17 @@ impl Broker {
         if context.observes {
             return Ok(Done::Observed);
         }
-        let address = network.addr();
         let name = self.backend_of(&context.grants);
-        match self.intend(context, address, name) {
-            Ok(intended) => self.carry_out(&intended, address, name),
-            Err(trouble) => self.block_unjournaled(address, name, &trouble),
+        match self.intend(context, network, name) {
+            Ok(intended) => self.carry_out(&intended, network, name),
+            Err(trouble) => self.block_unjournaled(network, name, &trouble),
         }
     }
 
     fn intend(
         &mut self,
         context: &Context,
-        address: IpAddr,
+        network: IpNet,
         name: BackendName,
     ) -> Result<Intended, Refusal> {
         let lock = self.lock(context.patience())?;
@@ -74,7 +74,7 @@ impl Broker {
         let journal = self.journal()?;
         let (response, key) = (&context.run.response, &context.run.key);
         let held = journal
-            .hold_of(response, key, address, &name.to_string())
+            .hold_of(response, key, network, &name.to_string())
             .map_err(trouble)?
             .is_some();
         let mut warning = None;
@@ -92,7 +92,7 @@ impl Broker {
             }
         }
         let intent = Intent {
-            address,
+            network,
             backend: name.to_string(),
             lasts,
             orphan_lasts,
@@ -135,8 +135,8 @@ impl Broker {
         }
     }
 
-    fn carry_out(&mut self, intended: &Intended, address: IpAddr, name: BackendName) -> Answer {
-        match self.set(address, name) {
+    fn carry_out(&mut self, intended: &Intended, network: IpNet, name: BackendName) -> Answer {
+        match self.set(network, name) {
             Ok(expires_in) => {
                 let noted = self
                     .journal()
@@ -163,51 +163,58 @@ impl Broker {
         }
     }
 
-    /// Makes the kernel's element what the journal's holds say, and reads it back.
+    /// Makes what the kernel has of the network what the journal's holds say, and reads it back.
     pub(super) fn set(
         &mut self,
-        address: IpAddr,
+        network: IpNet,
         name: BackendName,
     ) -> Result<Option<Duration>, Refusal> {
-        self.set_without(address, name, None)
+        self.set_without(network, name, None)
     }
 
     /// As [`Broker::set`], but as if that hold were gone already.
     pub(super) fn set_without(
         &mut self,
-        address: IpAddr,
+        network: IpNet,
         name: BackendName,
         gone: Option<i64>,
     ) -> Result<Option<Duration>, Refusal> {
         let now = self.now()?;
-        let holds = self
-            .journal()?
-            .holds_on(address, &name.to_string())
-            .map_err(trouble)?;
-        let left = holds
-            .iter()
-            .filter(|hold| hold.state != State::Releasing && Some(hold.id) != gone)
-            .map(|hold| hold.left(&now))
-            .max()
-            .unwrap_or_default();
+        let stands = |hold: &&Hold| {
+            let open = hold.state != State::Releasing && Some(hold.id) != gone;
+            open && !hold.left(&now).is_zero()
+        };
+        let journal = self.journal()?;
+        let holds = journal.holds_on(network, &name.to_string());
+        let holds = holds.map_err(trouble)?;
+        let longest = holds.iter().filter(stands).map(|hold| hold.left(&now));
+        let longest = longest.max();
+        let Some(address) = address::only(network) else {
+            let wide = journal.holds_on_networks(&name.to_string());
+            let wide = wide.map_err(trouble)?;
+            let wanted: Vec<IpNet> = wide.iter().filter(stands).map(|h| h.network).collect();
+            let backend = self.backend(name)?;
+            backend.set_networks(&wanted).map_err(kernel)?;
+            return longest.map_or(Ok(None), |left| has(backend, network, left));
+        };
         let backend = self.backend(name)?;
-        if left.is_zero() {
-            backend.remove(&[address]).map_err(kernel)?;
-            return Ok(None);
+        match longest {
+            Some(left) => put(backend, address, left),
+            None => backend.remove(&[address]).map(|()| None).map_err(kernel),
         }
-        put(backend, address, left)
     }
 
     /// An attacker who fills the disk does not switch the response off; but what
     /// nothing would undo is not done.
-    fn block_unjournaled(&mut self, address: IpAddr, name: BackendName, why: &Refusal) -> Answer {
+    fn block_unjournaled(&mut self, network: IpNet, name: BackendName, why: &Refusal) -> Answer {
         let backend = self.backend(name)?;
-        if !backend.has_timeouts() {
+        let timed = address::only(network).filter(|_| backend.has_timeouts());
+        let Some(address) = timed else {
             return Err(Refusal::unavailable(format!(
-                "nothing was done: {}",
+                "nothing was done, for nothing but the journal would undo it: {}",
                 why.reason
             )));
-        }
+        };
         let before = backend.look(address).map_err(kernel)?;
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
@@ -247,7 +254,7 @@ impl Broker {
             .iter()
             .map(|hold| {
                 let answer = backend_named(&hold.backend)
-                    .and_then(|name| self.set(hold.address, name))
+                    .and_then(|name| self.set(hold.network, name))
                     .map(|expires_in| Done::Blocked {
                         expires_in,
                         renewed: true,
@@ -255,7 +262,7 @@ impl Broker {
                     });
                 Record {
                     effect: Effect::Block {
-                        network: address::host(hold.address),
+                        network: hold.network,
                     },
                     answer,
                 }
@@ -272,6 +279,28 @@ impl Broker {
         self.backend(name)?.mend().map_err(kernel)
     }
 
+    /// Whether all of the network is blocked, by whichever holds.
+    pub(super) fn has(&mut self, network: IpNet, name: BackendName) -> Result<bool, Refusal> {
+        let backend = self.backend(name)?;
+        if backend.has_timeouts() {
+            let alone = match address::only(network) {
+                Some(address) => backend.look(address).map_err(kernel)?.is_some(),
+                None => false,
+            };
+            return Ok(alone || covers(backend, network)?);
+        }
+        let journal = self.journal()?;
+        let mut holds = journal
+            .holds_on(network, &name.to_string())
+            .map_err(trouble)?;
+        holds.extend(
+            journal
+                .holds_on_networks(&name.to_string())
+                .map_err(trouble)?,
+        );
+        Ok(holds.iter().any(|hold| hold.network.contains(&network)))
+    }
+
     /// Whether the firewall has what an interrupted run intended; then it counts as
     /// done.
     ///
@@ -280,12 +309,14 @@ impl Broker {
     pub fn confirm(&mut self, hold: &Hold) -> Result<bool, Refusal> {
         let _lock = self.lock(self.world.budget)?;
         let backend = self.backend(backend_named(&hold.backend)?)?;
-        let Some(seen) = backend.look(hold.address).map_err(kernel)? else {
+        let expires_in = match address::only(hold.network) {
+            Some(address) => backend.look(address).map_err(kernel)?,
+            None => covers(backend, hold.network)?.then_some(Seen { expires_in: None }),
+        };
+        let Some(Seen { expires_in }) = expires_in else {
             return Ok(false);
         };
-        self.journal()?
-            .done(hold.id, seen.expires_in)
-            .map_err(trouble)?;
+        self.journal()?.done(hold.id, expires_in).map_err(trouble)?;
         Ok(true)
     }
 }
@@ -308,6 +339,25 @@ fn put(
             "the kernel took {address} and has it not"
         ))),
     }
+}
+
+/// Reads a network back that was put in, to be held for `left`.
+fn has(backend: &mut Backend, network: IpNet, left: Duration) -> Result<Option<Duration>, Refusal> {
+    if !backend.has_timeouts() {
+        return Ok(Some(left));
+    }
+    if covers(backend, network)? {
+        return Ok(None);
+    }
+    Err(Refusal::failed(format!(
+        "the kernel took {network} and has it not"
+    )))
+}
+
+/// Whether the firewall drops all of the network because of a network that it has.
+pub(super) fn covers(backend: &mut Backend, network: IpNet) -> Result<bool, Refusal> {
+    let networks = backend.networks().map_err(kernel)?;
+    Ok(networks.iter().any(|wide| wide.contains(&network)))
 }
 
 /// What the event itself says of its time.

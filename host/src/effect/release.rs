@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::broker::{Broker, kernel, trouble};
 use super::context::Context;
+use super::hold::covers;
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
 use crate::conf::grants::BackendName;
@@ -25,7 +26,7 @@ impl Broker {
         let (response, key) = (&context.run.response, &context.run.key);
         let hold = self
             .journal()?
-            .hold_of(response, key, network.addr(), &name.to_string())
+            .hold_of(response, key, network, &name.to_string())
             .map_err(trouble)?;
         match hold.filter(is_ours_to_give_up) {
             None => Ok(Done::Unblocked { holds: 0 }),
@@ -69,7 +70,7 @@ impl Broker {
         if context.grants.firewall.is_none() || name == BackendName::Record {
             return Vec::new();
         }
-        self.release_foreign(address, name, context.patience())
+        self.release_foreign(address::host(address), name, context.patience())
             .into_iter()
             .collect()
     }
@@ -82,28 +83,32 @@ impl Broker {
         if name == BackendName::Record || self.backend(name).is_err() {
             return true;
         }
-        let removed = self.release_foreign(address, name, self.world.budget);
+        let removed = self.release_foreign(address::host(address), name, self.world.budget);
         removed.is_none_or(|record| record.answer.is_ok())
     }
 
-    /// Takes an address out of the firewall that no hold is known for; nothing where
-    /// it is held, or not there.
+    /// Takes a network out of the firewall that no hold is known for; nothing where it
+    /// is held, or not there.
     pub fn release_foreign(
         &mut self,
-        address: IpAddr,
+        network: IpNet,
         name: BackendName,
         patience: Duration,
     ) -> Option<Record> {
         let removed = self.lock(patience).and_then(|_lock| {
-            let holds = self
-                .journal()?
-                .holds_on(address, &name.to_string())
+            let journal = self.journal()?;
+            let holds = journal
+                .holds_on(network, &name.to_string())
                 .map_err(trouble)?;
             let backend = self.backend(name)?;
-            if !holds.is_empty() || backend.look(address).map_err(kernel)?.is_none() {
+            let there = match address::only(network) {
+                Some(address) => backend.look(address).map_err(kernel)?.is_some(),
+                None => covers(backend, network)?,
+            };
+            if !holds.is_empty() || !there {
                 return Ok(false);
             }
-            backend.remove(&[address]).map_err(kernel)?;
+            self.set(network, name)?;
             Ok(true)
         });
         let answer = match removed {
@@ -111,7 +116,6 @@ impl Broker {
             Ok(true) => Ok(Done::Unblocked { holds: 1 }),
             Err(refusal) => Err(refusal),
         };
-        let network = address::host(address);
         Some(Record {
             effect: Effect::Unblock { network },
             answer,
@@ -151,7 +155,7 @@ impl Broker {
         });
         Record {
             effect: Effect::Unblock {
-                network: address::host(hold.address),
+                network: hold.network,
             },
             answer,
         }
@@ -162,13 +166,14 @@ impl Broker {
         if let Err(why) = self.journal()?.releasing(hold.id).map_err(trouble) {
             // A full disk is no reason to keep an address in; what else holds it can
             // still be read.
-            self.set_without(hold.address, name, Some(hold.id))?;
+            self.set_without(hold.network, name, Some(hold.id))?;
             return Err(Refusal::unavailable(format!(
                 "{} is let go, but the journal could not note it: {}",
-                hold.address, why.reason
+                address::spell(hold.network),
+                why.reason
             )));
         }
-        self.set(hold.address, name)?;
+        self.set(hold.network, name)?;
         self.journal()?
             .released(&now, hold.id, who)
             .map_err(trouble)

@@ -303,7 +303,75 @@ fn a_sweep_takes_back_what_is_over_and_leaves_the_rest() {
     assert_eq!(swept.len(), 1, "{swept:?}");
     let holds = bench.holds();
     assert_eq!(holds.len(), 1);
-    assert_eq!(holds[0].address.to_string(), "203.0.113.2");
+    assert_eq!(address::spell(holds[0].network), "203.0.113.2");
+}
+
+const NETWORKS: &str =
+    "[response.drop]\nfirewall = { target = \"any\", widest = { ipv4 = 16, ipv6 = 48 } }\n";
+
+#[test]
+fn networks_are_held_as_far_as_they_are_granted() {
+    let mut bench = bench(NETWORKS);
+    let id = bench.begin(run("203.0.113.1"));
+    for (text, denied) in [
+        ("203.0.113.0/24", None),
+        ("198.51.0.0/16", None),
+        ("2001:db8::/48", None),
+        ("::ffff:203.0.113.0/120", None),
+        ("203.0.0.0/15", Some("wider than /16")),
+        ("2001:db8::/47", Some("wider than /48")),
+        ("127.0.0.0/24", Some("loopback")),
+        ("0.0.0.0/0", Some("wider than /16")),
+        ("203.0.113.1/24", Some("bits set behind its prefix")),
+    ] {
+        let network = text.parse().unwrap();
+        let answer = bench.perform(id, Effect::Block { network });
+        match denied {
+            None => assert!(
+                matches!(answer, Ok(Done::Blocked { .. })),
+                "{text}: {answer:?}"
+            ),
+            Some(why) => {
+                let refusal = answer.unwrap_err();
+                assert!(refusal.reason.contains(why), "{text}: {refusal:?}");
+            }
+        }
+    }
+    let held: Vec<String> = bench
+        .holds()
+        .iter()
+        .map(|h| address::spell(h.network))
+        .collect();
+    assert_eq!(held, ["203.0.113.0/24", "198.51.0.0/16", "2001:db8::/48"]);
+    let mut blocked = |text: &str| {
+        let network = text.parse().unwrap();
+        bench.perform(id, Effect::IsBlocked { network })
+    };
+    for (text, expected) in [
+        ("203.0.113.9/32", true),
+        ("203.0.113.0/25", true),
+        ("203.0.112.0/23", false),
+        ("203.0.114.1/32", false),
+        ("2001:db8::1/128", true),
+    ] {
+        assert_eq!(
+            blocked(text),
+            Ok(Done::IsBlocked { blocked: expected }),
+            "{text}"
+        );
+    }
+}
+
+/// Nothing but the journal's deadline would take a network back.
+#[test]
+fn without_the_journal_no_network_is_blocked() {
+    let mut bench = bench(NETWORKS);
+    std::fs::create_dir(bench._dir.path().join("retort/journal.db")).unwrap();
+    let id = bench.begin(run("203.0.113.1"));
+    let network = "203.0.113.0/24".parse().unwrap();
+    let refusal = bench.perform(id, Effect::Block { network }).unwrap_err();
+    assert_eq!(refusal.kind, Kind::Unavailable);
+    assert!(refusal.reason.contains("would undo it"), "{refusal:?}");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rusqlite::params;
 use serde::Serialize;
 
 use super::hold::{json, seconds, unjson};
 use super::{Error, Invocation, Journal, Now};
+use crate::address;
 use crate::event::{Dialect, Event};
 
 /// Runs that are remembered. A busy host has some thousand a day.
@@ -45,9 +47,9 @@ pub struct Past {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Effected {
-    /// A hold on an address.
+    /// A hold on an address or a network.
     Hold {
-        /// The address.
+        /// The address, or the network with its prefix.
         address: String,
         /// How far it is.
         state: String,
@@ -131,20 +133,20 @@ impl Journal {
         })
     }
 
-    /// The last runs, newest first: all, or those that saw or held an address.
+    /// The last runs, newest first: all, or those that saw or held a host or network.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn history(&self, limit: u32, of: Option<IpAddr>) -> Result<Vec<Past>, Error> {
+    pub fn history(&self, limit: u32, of: Option<IpNet>) -> Result<Vec<Past>, Error> {
         self.read_history(limit, of).map_err(|e| self.wrong(e))
     }
 
-    fn read_history(&self, limit: u32, of: Option<IpAddr>) -> rusqlite::Result<Vec<Past>> {
+    fn read_history(&self, limit: u32, of: Option<IpNet>) -> rusqlite::Result<Vec<Past>> {
         let mut runs = self.connection.prepare_cached(
             "SELECT * FROM run WHERE ?2 IS NULL OR json_extract(event, '$.srcip') = ?2
-             OR id IN (SELECT run FROM hold WHERE address = ?2) ORDER BY id DESC LIMIT ?1",
+             OR id IN (SELECT run FROM hold WHERE network = ?2) ORDER BY id DESC LIMIT ?1",
         )?;
-        let of = of.map(|address| address.to_string());
+        let of = of.map(address::spell);
         let mut past = runs
             .query_map(params![limit, of], |row| {
                 let told = row.get::<_, Option<String>>("told")?;
@@ -173,7 +175,7 @@ impl Journal {
     fn effects(&self, run: i64) -> rusqlite::Result<Vec<Effected>> {
         let mut holds = self
             .connection
-            .prepare_cached("SELECT address, state, how FROM hold WHERE run = ?1 ORDER BY id")?;
+            .prepare_cached("SELECT network, state, how FROM hold WHERE run = ?1 ORDER BY id")?;
         let holds = holds.query_map([run], |row| {
             Ok(Effected::Hold {
                 address: row.get(0)?,

@@ -1,13 +1,14 @@
-//! Holds: who has a claim on which address, until when, and how it is given up.
+//! Holds: who has a claim on which network, until when, and how it is given up.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::intent::restart;
 use super::{Error, Journal, Now, Owner};
+use crate::address;
 use crate::event::{Dialect, Event};
 
 /// Where a hold is on its way.
@@ -32,7 +33,7 @@ impl State {
     }
 }
 
-/// One response's claim on an address.
+/// One response's claim on a network.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hold {
     /// Its number.
@@ -45,8 +46,9 @@ pub struct Hold {
     pub digest: String,
     /// Asked for by whom.
     pub dialect: Dialect,
-    /// On what.
-    pub address: IpAddr,
+    /// On what; written as [`address::spell`] does.
+    #[serde(serialize_with = "spelled")]
+    pub network: IpNet,
     /// Where.
     pub backend: String,
     /// How far.
@@ -67,8 +69,9 @@ pub struct Hold {
     pub event: Event,
     #[serde(skip)]
     boot_id: String,
+    /// May be negative: a deadline that was carried over a reboot.
     #[serde(skip)]
-    since_boot: Duration,
+    since_boot: f64,
 }
 
 impl Hold {
@@ -89,7 +92,7 @@ impl Hold {
     #[must_use]
     pub fn age(&self, now: &Now) -> Duration {
         if now.boot_id == self.boot_id {
-            now.boot.saturating_sub(self.since_boot)
+            seconds(now.boot.as_secs_f64() - self.since_boot)
         } else {
             now.wall.saturating_sub(self.since)
         }
@@ -126,7 +129,7 @@ impl Journal {
         )
     }
 
-    /// The open hold of a block on an address.
+    /// The open hold of a block on a network.
     ///
     /// # Errors
     /// See [`Error`].
@@ -134,12 +137,12 @@ impl Journal {
         &self,
         response: &str,
         key: &str,
-        address: IpAddr,
+        network: IpNet,
         backend: &str,
     ) -> Result<Option<Hold>, Error> {
         let holds = self.holds(
-            "hold.response = ?1 AND hold.key = ?2 AND hold.address = ?3 AND hold.backend = ?4",
-            params![response, key, address.to_string(), backend],
+            "hold.response = ?1 AND hold.key = ?2 AND hold.network = ?3 AND hold.backend = ?4",
+            params![response, key, address::spell(network), backend],
         )?;
         Ok(holds.into_iter().next())
     }
@@ -152,14 +155,27 @@ impl Journal {
         Ok(self.holds("hold.id = ?1", params![id])?.into_iter().next())
     }
 
-    /// The open holds on an address, whoever has them.
+    /// The open holds on a network, whoever has them: on this very one, none around
+    /// or inside it.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn holds_on(&self, address: IpAddr, backend: &str) -> Result<Vec<Hold>, Error> {
+    pub fn holds_on(&self, network: IpNet, backend: &str) -> Result<Vec<Hold>, Error> {
         self.holds(
-            "hold.address = ?1 AND hold.backend = ?2",
-            params![address.to_string(), backend],
+            "hold.network = ?1 AND hold.backend = ?2",
+            params![address::spell(network), backend],
+        )
+    }
+
+    /// The open holds on more than one host, whoever has them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn holds_on_networks(&self, backend: &str) -> Result<Vec<Hold>, Error> {
+        self.holds(
+            "hold.id IN (SELECT id FROM hold INDEXED BY hold_wide
+                WHERE closed IS NULL AND instr(network, '/') > 0) AND hold.backend = ?1",
+            params![backend],
         )
     }
 
@@ -305,10 +321,7 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         key: row.get("key")?,
         digest: row.get("digest")?,
         dialect: unjson(row, "dialect")?,
-        address: row
-            .get::<_, String>("address")?
-            .parse()
-            .map_err(unreadable)?,
+        network: network(&row.get::<_, String>("network")?)?,
         backend: row.get("backend")?,
         state: match row.get::<_, String>("state")?.as_str() {
             "done" => State::Done,
@@ -327,8 +340,17 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         origin: row.get("origin")?,
         event: unjson(row, "event")?,
         boot_id: row.get("boot_id")?,
-        since_boot: seconds(row.get("began_boot")?),
+        since_boot: row.get("began_boot")?,
     })
+}
+
+fn network(text: &str) -> rusqlite::Result<IpNet> {
+    address::parse_network(text)
+        .ok_or_else(|| unreadable(std::io::Error::other(format!("`{text}` is no network"))))
+}
+
+fn spelled<S: serde::Serializer>(network: &IpNet, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&address::spell(*network))
 }
 
 pub(super) fn json(value: &impl Serialize) -> String {

@@ -1,14 +1,15 @@
 //! What is about to be done, on the disk before it is; and what came of it.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rusqlite::{OptionalExtension as _, Transaction, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::history::begin;
 use super::hold::{State, close, json};
 use super::{Error, Invocation, Journal, Now};
+use crate::address;
 
 /// Intents that budgets count are forgotten after this; budgets count in minutes.
 const COUNTED_FOR: f64 = 3600.0;
@@ -16,8 +17,8 @@ const COUNTED_FOR: f64 = 3600.0;
 /// What is about to be done.
 #[derive(Debug, Clone)]
 pub struct Intent {
-    /// The address.
-    pub address: IpAddr,
+    /// On what.
+    pub network: IpNet,
     /// Where.
     pub backend: String,
     /// For how long.
@@ -48,7 +49,7 @@ pub struct Intended {
 
 impl Journal {
     /// Writes down what is about to be done for the run. When this returns it is on
-    /// the disk. A hold of the same response and block on the same address is
+    /// the disk. A hold of the same response and block on the same network is
     /// renewed.
     ///
     /// # Errors
@@ -62,13 +63,13 @@ impl Journal {
             let (response, key): (String, String) = t
                 .prepare_cached("SELECT response, key FROM run WHERE id = ?1")?
                 .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let address = intent.address.to_string();
+            let network = address::spell(intent.network);
             let open: Option<i64> = t
                 .prepare_cached(
-                    "SELECT id FROM hold WHERE address = ?1 AND backend = ?2 AND response = ?3
+                    "SELECT id FROM hold WHERE network = ?1 AND backend = ?2 AND response = ?3
                      AND key = ?4 AND closed IS NULL",
                 )?
-                .query_row(params![address, intent.backend, response, key], |row| {
+                .query_row(params![network, intent.backend, response, key], |row| {
                     row.get(0)
                 })
                 .optional()?;
@@ -157,9 +158,9 @@ fn insert(
 ) -> rusqlite::Result<i64> {
     let boot = now.boot.as_secs_f64();
     t.prepare_cached(
-        "INSERT INTO hold (run, response, key, address, backend, state, boot_id, began_boot,
+        "INSERT INTO hold (run, response, key, network, backend, state, boot_id, began_boot,
          began_wall, lasts, orphan_lasts, owner, due_boot, orphan_boot, due_wall)
-         VALUES (:run, :response, :key, :address, :backend, 'intended', :boot_id, :boot, :wall,
+         VALUES (:run, :response, :key, :network, :backend, 'intended', :boot_id, :boot, :wall,
          :lasts, :orphan, (SELECT owner FROM run WHERE id = :run), :boot + :lasts,
          :boot + :orphan, :wall + min(:lasts, coalesce(:orphan, :lasts)))",
     )?
@@ -167,7 +168,7 @@ fn insert(
         ":run": run,
         ":response": response,
         ":key": key,
-        ":address": intent.address.to_string(),
+        ":network": address::spell(intent.network),
         ":backend": intent.backend,
         ":boot_id": now.boot_id,
         ":boot": boot,

@@ -2,7 +2,7 @@
 //! its undo. SQLite in WAL mode with `synchronous=FULL`: what a call wrote is on
 //! the disk when it returns.
 //!
-//! A *run* is one invocation; a *hold* is one response's claim on an address. The
+//! A *run* is one invocation; a *hold* is one response's claim on a host or network. The
 //! same claim asked for again is the same hold, with a new deadline.
 
 mod history;
@@ -95,6 +95,16 @@ pub enum Error {
     /// Written by a later version.
     #[error("{}: it was written by a later version of retort (layout {found}, this one knows {known}); install that version again", path.display())]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// The layout in the file.
+        found: i64,
+        /// The layout of this program.
+        known: i64,
+    },
+    /// Written by a version that was never released.
+    #[error("{path}: it was written by an unreleased version of retort (layout {found}, this one knows {known}); move it away with `mv {path} {path}.{found}`, then run `retort sweep`", path = path.display())]
+    Older {
         /// The file.
         path: PathBuf,
         /// The layout in the file.

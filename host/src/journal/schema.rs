@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension as _;
 use super::{Error, Journal};
 
 /// The layout of this version.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE run (
@@ -19,7 +19,7 @@ CREATE TABLE hold (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL,
     response TEXT NOT NULL, key TEXT NOT NULL,
-    address TEXT NOT NULL, backend TEXT NOT NULL,
+    network TEXT NOT NULL, backend TEXT NOT NULL,
     state TEXT NOT NULL,
     boot_id TEXT NOT NULL,
     began_boot REAL NOT NULL, began_wall REAL NOT NULL,
@@ -29,11 +29,12 @@ CREATE TABLE hold (
     due_boot REAL NOT NULL, orphan_boot REAL, due_wall REAL NOT NULL,
     expires_in REAL, closed REAL, how TEXT
 ) STRICT;
-CREATE UNIQUE INDEX hold_open ON hold (address, backend, response, key) WHERE closed IS NULL;
+CREATE UNIQUE INDEX hold_open ON hold (network, backend, response, key) WHERE closed IS NULL;
 CREATE INDEX hold_key ON hold (response, key) WHERE closed IS NULL;
 CREATE INDEX hold_due ON hold (boot_id, due_boot) WHERE closed IS NULL;
 CREATE INDEX hold_orphan ON hold (owner, orphan_boot) WHERE closed IS NULL AND owner IS NOT NULL;
 CREATE INDEX hold_between ON hold (id) WHERE closed IS NULL AND state <> 'done';
+CREATE INDEX hold_wide ON hold (id) WHERE closed IS NULL AND instr(network, '/') > 0;
 CREATE INDEX hold_run ON hold (run);
 CREATE INDEX run_origin ON run (origin) WHERE origin <> '';
 CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
@@ -67,7 +68,7 @@ CREATE TABLE offender (
     PRIMARY KEY (response, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX offender_last ON offender (last);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// Sets the connection up, and makes the tables where there are none.
@@ -120,6 +121,13 @@ pub(super) fn known(journal: &Journal) -> Result<i64, Error> {
         .unwrap_or(0);
     if found > LAYOUT {
         return Err(Error::Newer {
+            path: journal.path.clone(),
+            found,
+            known: LAYOUT,
+        });
+    }
+    if (1..LAYOUT).contains(&found) {
+        return Err(Error::Older {
             path: journal.path.clone(),
             found,
             known: LAYOUT,

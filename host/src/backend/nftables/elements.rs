@@ -1,4 +1,4 @@
-//! The elements of the two sets.
+//! The hosts, in the two sets whose elements have a time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use netlink_bindings::nftables::{self as nft, IterableSetelemAttrs, IterableSetelemListAttrs};
 
 use super::table::{Batch, SET4, SET6, missing};
-use super::{Element, LONGEST, Nftables, Seen, header};
+use super::{AT_ONCE, Element, LONGEST, Nftables, Seen, header};
 
 impl Nftables {
     pub(super) fn look_once(&mut self, address: IpAddr) -> io::Result<Option<Seen>> {
@@ -94,11 +94,12 @@ impl Batch {
     }
 }
 
+/// What goes into each message.
 fn by_set<T: Copy>(items: &[T], address: impl Fn(&T) -> IpAddr) -> Vec<(&'static str, Vec<T>)> {
     let (v4, v6): (Vec<T>, Vec<T>) = items.iter().partition(|item| address(item).is_ipv4());
     [(SET4, v4), (SET6, v6)]
-        .into_iter()
-        .filter(|(_, items)| !items.is_empty())
+        .iter()
+        .flat_map(|(set, items)| items.chunks(AT_ONCE).map(|some| (*set, some.to_vec())))
         .collect()
 }
 
@@ -106,7 +107,7 @@ fn set_of(address: IpAddr) -> &'static str {
     if address.is_ipv4() { SET4 } else { SET6 }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -128,7 +129,7 @@ fn each<'a>(list: &IterableSetelemListAttrs<'a>) -> impl Iterator<Item = (IpAddr
     })
 }
 
-fn address(element: &IterableSetelemAttrs<'_>) -> Option<IpAddr> {
+pub(super) fn address(element: &IterableSetelemAttrs<'_>) -> Option<IpAddr> {
     let key = element.get_key().ok()?.get_value().ok()?;
     if let Ok(v4) = <[u8; 4]>::try_from(key) {
         return Some(IpAddr::V4(Ipv4Addr::from(v4)));

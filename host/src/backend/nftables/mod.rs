@@ -2,10 +2,12 @@
 //! of the machine's rules is read or changed.
 
 mod elements;
+mod networks;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,6 +18,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 use sha2::{Digest as _, Sha256};
 
+use self::networks::Range;
 use super::netlink::Netlink;
 use super::{Element, Error, Seen};
 
@@ -26,8 +29,8 @@ const INET: u8 = 1;
 /// that long.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Elements of one transaction: well below what a socket buffer and a netlink
-/// attribute (64 KiB) take.
+/// Elements of one message: well below what a netlink attribute (64 KiB) takes. And
+/// of one transaction, where nothing asks for more.
 const AT_ONCE: usize = 1000;
 
 /// From here on one dump is cheaper than a look at each.
@@ -43,6 +46,17 @@ pub struct Nftables {
     netlink: Netlink,
     table: String,
     budget: Duration,
+}
+
+/// What a transaction begins with.
+enum Start {
+    /// The table as it is.
+    Whole,
+    /// A new one, empty still, and what the damaged one before it held.
+    Anew {
+        hosts: Vec<Element>,
+        networks: Vec<Range>,
+    },
 }
 
 /// The table's name: readable, and no two roots share it.
@@ -88,36 +102,53 @@ impl Nftables {
     }
 
     fn set_once(&mut self, elements: &[Element]) -> io::Result<Result<(), Error>> {
-        let make = match self.state()? {
+        let addresses: BTreeSet<IpAddr> = elements.iter().map(|e| e.address).collect();
+        let (mut batch, start) = match self.begin()? {
+            Ok(begun) => begun,
+            Err(error) => return Ok(Err(error)),
+        };
+        match start {
+            Start::Whole => batch.remove(&self.present(&addresses)?),
+            Start::Anew {
+                mut hosts,
+                networks,
+            } => {
+                hosts.retain(|element| !addresses.contains(&element.address));
+                batch.add(&hosts);
+                batch.add_ranges(&networks);
+            }
+        }
+        batch.add(elements);
+        self.commit(batch).map(Ok)
+    }
+
+    /// A transaction on a table that is whole, or is made with it. The kernel's
+    /// generation is read first: what is found after it is still so when the
+    /// transaction counts.
+    fn begin(&mut self) -> io::Result<Result<(table::Batch, Start), Error>> {
+        let mut batch = self.batch()?;
+        let state = match self.state()? {
             Ok(state) => state,
             Err(error) => return Ok(Err(error)),
         };
-        let addresses: Vec<IpAddr> = elements.iter().map(|e| e.address).collect();
-        let (present, kept) = match make {
-            table::State::Whole => (self.present(&addresses)?, Vec::new()),
-            table::State::Missing => (Vec::new(), Vec::new()),
-            // What a damaged table still holds moves into the new one.
-            table::State::Damaged => (Vec::new(), self.dump()?),
-        };
-        let mut batch = self.batch()?;
-        if make == table::State::Damaged {
+        if state == table::State::Whole {
+            return Ok(Ok((batch, Start::Whole)));
+        }
+        let (mut hosts, mut networks) = (Vec::new(), Vec::new());
+        if state == table::State::Damaged {
+            hosts = self.dump()?;
+            networks = self.dump_ranges()?;
             batch.delete_table();
         }
-        if make != table::State::Whole {
-            batch.create_table();
-        }
-        let kept: Vec<Element> = kept
+        batch.create_table();
+        let hosts = hosts
             .into_iter()
-            .filter(|(address, _)| !addresses.contains(address))
             .map(|(address, seen)| Element {
                 address,
                 timeout: seen.expires_in.unwrap_or(LONGEST),
             })
             .collect();
-        batch.remove(&present);
-        batch.add(&kept);
-        batch.add(elements);
-        self.commit(batch).map(Ok)
+        Ok(Ok((batch, Start::Anew { hosts, networks })))
     }
 
     /// See [`super::Backend::remove`].
@@ -127,16 +158,16 @@ impl Nftables {
     pub fn remove(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
         for addresses in addresses.chunks(AT_ONCE) {
             self.again("take addresses out of the set", |nft| {
+                let mut batch = nft.batch()?;
                 match nft.state()? {
                     Ok(table::State::Missing) => return Ok(Ok(())),
                     Ok(_) => {}
                     Err(error) => return Ok(Err(error)),
                 }
-                let present = nft.present(addresses)?;
+                let present = nft.present(&addresses.iter().copied().collect())?;
                 if present.is_empty() {
                     return Ok(Ok(()));
                 }
-                let mut batch = nft.batch()?;
                 batch.remove(&present);
                 nft.commit(batch).map(Ok)
             })?;
@@ -207,18 +238,10 @@ impl Nftables {
     }
 
     /// The addresses among `addresses` that are in the set.
-    fn present(&mut self, addresses: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
+    fn present(&mut self, addresses: &BTreeSet<IpAddr>) -> io::Result<Vec<IpAddr>> {
         if addresses.len() >= WORTH_A_DUMP {
-            let all: std::collections::BTreeSet<IpAddr> = self
-                .dump()?
-                .into_iter()
-                .map(|(address, _)| address)
-                .collect();
-            return Ok(addresses
-                .iter()
-                .copied()
-                .filter(|a| all.contains(a))
-                .collect());
+            let all = self.dump()?.into_iter().map(|(address, _)| address);
+            return Ok(all.filter(|address| addresses.contains(address)).collect());
         }
         let mut present = Vec::new();
         for address in addresses {

@@ -13,10 +13,15 @@ use super::{Error, INET, Nftables, header};
 pub(super) const CHAIN: &str = "early";
 pub(super) const SET4: &str = "blocked4";
 pub(super) const SET6: &str = "blocked6";
+pub(super) const NETWORKS4: &str = "networks4";
+pub(super) const NETWORKS6: &str = "networks6";
 
 /// The comment that `nft list table` shows, and that makes the table ours. The
 /// layout's number is part of it: another layout is rebuilt.
-const MARK: &str = "made by retort; layout 1";
+const MARK: &str = "made by retort; layout 2";
+
+/// What the mark of every layout begins with.
+const MARKED: &[u8] = b"made by retort; layout ";
 
 /// Before connection tracking (-200) and destination NAT (-100): established
 /// connections and published container ports are cut too.
@@ -31,25 +36,29 @@ const META_NFPROTO: u32 = 15;
 const LOOPBACK: u16 = 772;
 /// `NFT_TABLE_F_DORMANT`: the table is there and does nothing.
 const DORMANT: u32 = 1;
+const SET_INTERVAL: u32 = 0x4;
 const SET_TIMEOUT: u32 = 0x10;
 const TYPE_IPV4_ADDR: u32 = 7;
 const TYPE_IPV6_ADDR: u32 = 8;
 
 /// The rules of the chain; the kernel counts them in its `use`.
-const RULES: u32 = 3;
+const RULES: u32 = 5;
 
-/// A chain and two sets; the kernel counts them in the table's `use`.
-const PARTS: u32 = 3;
+/// A chain and four sets; the kernel counts them in the table's `use`.
+const PARTS: u32 = 5;
 
 /// The type of a comment in a table's user data (`NFTNL_UDATA_TABLE_COMMENT`).
 const COMMENT: u8 = 0;
+
+/// Numbers that a batch takes: more than it has messages, a thousand elements each.
+const MESSAGES: u32 = 1 << 16;
 
 /// How the kernel has our table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// There is none.
     Missing,
-    /// Someone took rules, chains or sets out of it.
+    /// Someone took rules, chains or sets out of it, or another version made it.
     Damaged,
     /// As we made it.
     Whole,
@@ -58,17 +67,15 @@ pub(super) enum State {
 impl Nftables {
     /// Whether our table is there, whole, and ours.
     pub(super) fn state(&mut self) -> io::Result<Result<State, Error>> {
-        let (mut ours, mut dormant, mut crowded) = (None, false, false);
+        let (mut ours, mut changed) = (None, false);
         let mut request = nft::Request::new().op_gettable_do(&header());
         request.encode().push_name_bytes(self.table.as_bytes());
         let asked = self.netlink.request(&request, |(_, table)| {
-            ours = Some(
-                table
-                    .get_userdata()
-                    .is_ok_and(|data| data == mark().as_slice()),
-            );
-            crowded = table.get_use() != Ok(PARTS);
-            dormant = table.get_flags().is_ok_and(|flags| flags & DORMANT != 0);
+            let data = table.get_userdata().unwrap_or_default();
+            ours = Some(data.get(2..).is_some_and(|text| text.starts_with(MARKED)));
+            changed = data != mark().as_slice()
+                || table.get_use() != Ok(PARTS)
+                || table.get_flags().is_ok_and(|flags| flags & DORMANT != 0);
         });
         if missing(asked)? {
             return Ok(Ok(State::Missing));
@@ -78,11 +85,10 @@ impl Nftables {
                 table: self.table.clone(),
             }));
         }
-        let whole = !dormant
-            && !crowded
-            && self.chain_is_whole()?
-            && self.has_set(SET4)?
-            && self.has_set(SET6)?;
+        let mut whole = !changed && self.chain_is_whole()?;
+        for set in [SET4, SET6, NETWORKS4, NETWORKS6] {
+            whole = whole && self.has_set(set)?;
+        }
         Ok(Ok(if whole { State::Whole } else { State::Damaged }))
     }
 
@@ -118,7 +124,7 @@ impl Nftables {
         let request = nft::Request::new().op_getgen_do(&nft::Nfgenmsg::new());
         self.netlink
             .request(&request, |(_, answer)| generation = answer.get_id().ok())?;
-        let first = self.netlink.reserve(64);
+        let first = self.netlink.reserve(MESSAGES);
         let mut chained = nft::Chained::new(first);
         let mut begin = chained.request().op_batch_begin_do(&batch_header());
         if let Some(generation) = generation {
@@ -177,8 +183,10 @@ impl Batch {
             .encode()
             .push_name_bytes(table.as_bytes())
             .push_userdata(&mark());
-        self.create_set(SET4, TYPE_IPV4_ADDR, 4, 1);
-        self.create_set(SET6, TYPE_IPV6_ADDR, 16, 2);
+        self.create_set(SET4, SET_TIMEOUT, TYPE_IPV4_ADDR, 4, 1);
+        self.create_set(SET6, SET_TIMEOUT, TYPE_IPV6_ADDR, 16, 2);
+        self.create_set(NETWORKS4, SET_INTERVAL, TYPE_IPV4_ADDR, 4, 3);
+        self.create_set(NETWORKS6, SET_INTERVAL, TYPE_IPV6_ADDR, 16, 4);
         self.message()
             .set_create()
             .op_newchain_do(&header())
@@ -197,17 +205,20 @@ impl Batch {
                 NF_ACCEPT,
             )
         });
-        self.rule(|list| {
-            let list = meets_meta(list, META_NFPROTO, &[libc_family(libc::AF_INET)]);
-            verdict(source_in(list, 12, 4, SET4), NF_DROP)
-        });
-        self.rule(|list| {
-            let list = meets_meta(list, META_NFPROTO, &[libc_family(libc::AF_INET6)]);
-            verdict(source_in(list, 8, 16, SET6), NF_DROP)
-        });
+        for (family, offset, length, set) in [
+            (libc::AF_INET, 12, 4, SET4),
+            (libc::AF_INET6, 8, 16, SET6),
+            (libc::AF_INET, 12, 4, NETWORKS4),
+            (libc::AF_INET6, 8, 16, NETWORKS6),
+        ] {
+            self.rule(|list| {
+                let list = meets_meta(list, META_NFPROTO, &[libc_family(family)]);
+                verdict(source_in(list, offset, length, set), NF_DROP)
+            });
+        }
     }
 
-    fn create_set(&mut self, set: &str, kind: u32, length: u32, id: u32) {
+    fn create_set(&mut self, set: &str, flags: u32, kind: u32, length: u32, id: u32) {
         let table = self.table.clone();
         self.message()
             .set_create()
@@ -215,7 +226,7 @@ impl Batch {
             .encode()
             .push_table_bytes(table.as_bytes())
             .push_name_bytes(set.as_bytes())
-            .push_flags(SET_TIMEOUT)
+            .push_flags(flags)
             .push_key_type(kind)
             .push_key_len(length)
             .push_id(id);

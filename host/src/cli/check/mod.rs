@@ -5,12 +5,13 @@ mod responses;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::manifest::Manifest;
 use super::{Output, blocks};
+use crate::address;
 use crate::backend::nftables::Nftables;
 use crate::conf::Problem;
 use crate::conf::grants::BackendName;
@@ -113,21 +114,30 @@ fn world(premises: &Premises, table: &mut Table) {
     let root = &premises.root;
     let wall = Limits::default().wall;
     let open = Journal::open(&root.journal(), wall).and_then(|journal| journal.open_holds());
-    let held: Option<BTreeSet<IpAddr>> = open.as_ref().ok().map(|holds| {
+    let held: Option<BTreeSet<IpNet>> = open.as_ref().ok().map(|holds| {
         let nftables = BackendName::Nftables.to_string();
         let in_nftables = holds.iter().filter(|hold| hold.backend == nftables);
-        in_nftables.map(|hold| hold.address).collect()
+        let (hosts, networks): (Vec<IpNet>, Vec<IpNet>) = in_nftables
+            .map(|hold| hold.network)
+            .partition(|network| address::only(*network).is_some());
+        hosts
+            .into_iter()
+            .chain(IpNet::aggregate(&networks))
+            .collect()
     });
     table.result(
         "journal",
         open.map(|holds| format!("{} blocks stand", holds.len())),
     );
     if premises.grants.firewall.backend == BackendName::Nftables {
-        let seen = Nftables::open(root.path(), wall)
-            .and_then(|mut nftables| Ok((nftables.list()?, nftables.is_whole()?)));
+        let seen = Nftables::open(root.path(), wall).and_then(|mut nftables| {
+            let hosts = nftables.list()?.into_iter();
+            let mut seen: BTreeSet<IpNet> = hosts.map(|(a, _)| address::host(a)).collect();
+            seen.extend(nftables.networks()?);
+            Ok((seen, nftables.is_whole()?))
+        });
         if let (Ok((seen, _)), Some(held)) = (&seen, held) {
-            let seen = seen.iter().map(|(address, _)| *address).collect();
-            differences(&seen, &held, table);
+            differences(seen, &held, table);
         }
         if let Ok((_, false)) = seen {
             let what = "somebody changed our table, and it may let everything through; `retort sweep` mends it";
@@ -135,7 +145,7 @@ fn world(premises: &Premises, table: &mut Table) {
         }
         table.result(
             "nftables",
-            seen.map(|(seen, _)| format!("{} addresses are in the set", seen.len())),
+            seen.map(|(seen, _)| format!("{} addresses and networks are in the sets", seen.len())),
         );
     }
     let owed = Owed::open(&root.owed()).and_then(|owed| owed.left_behind());
@@ -171,12 +181,12 @@ fn world(premises: &Premises, table: &mut Table) {
     match broker.protect_list() {
         Ok(list) => {
             for hold in broker.open_holds().unwrap_or_default() {
-                if let Some(why) = list.refuses(crate::address::host(hold.address)) {
+                if let Some(why) = list.refuses(hold.network) {
                     let what = format!(
                         "it is blocked for {} and protected ({why}); `retort sweep` lifts it",
                         hold.response
                     );
-                    table.row(Grade::Warning, hold.address.to_string(), what);
+                    table.row(Grade::Warning, address::spell(hold.network), what);
                 }
             }
             let what = format!("{} entries", list.entries().len());
@@ -187,9 +197,13 @@ fn world(premises: &Premises, table: &mut Table) {
 }
 
 /// What the journal has and the firewall has not, and the other way round.
-fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Table) {
-    let some = |addresses: Vec<&IpAddr>| {
-        let shown: Vec<String> = addresses.iter().take(5).map(ToString::to_string).collect();
+fn differences(seen: &BTreeSet<IpNet>, held: &BTreeSet<IpNet>, table: &mut Table) {
+    let some = |addresses: Vec<&IpNet>| {
+        let shown = addresses
+            .iter()
+            .take(5)
+            .map(|network| address::spell(**network));
+        let shown: Vec<String> = shown.collect();
         let more = if addresses.len() > shown.len() {
             ", …"
         } else {
@@ -197,7 +211,7 @@ fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Tab
         };
         format!("{} ({}{more})", addresses.len(), shown.join(", "))
     };
-    let lost: Vec<&IpAddr> = held.difference(seen).collect();
+    let lost: Vec<&IpNet> = held.difference(seen).collect();
     if !lost.is_empty() {
         let what = format!(
             "{} addresses are held and not in the firewall: somebody took them out, or they were let go when the journal could not note it; `retort unblock` forgets one",
@@ -205,7 +219,7 @@ fn differences(seen: &BTreeSet<IpAddr>, held: &BTreeSet<IpAddr>, table: &mut Tab
         );
         table.row(Grade::Warning, "nftables", what);
     }
-    let foreign: Vec<&IpAddr> = seen.difference(held).collect();
+    let foreign: Vec<&IpNet> = seen.difference(held).collect();
     if !foreign.is_empty() {
         let what = format!(
             "{} addresses are in the firewall and not held: blocked without the journal, or by somebody else; `retort unblock` takes one out",

@@ -45,7 +45,7 @@ fn invocation(response: &str, key: &str) -> Invocation {
 
 fn intent(address: &str, seconds: u64) -> Intent {
     Intent {
-        address: address.parse().unwrap(),
+        network: crate::address::parse_network(address).unwrap(),
         backend: "record".into(),
         lasts: Duration::from_secs(seconds),
         orphan_lasts: None,
@@ -151,7 +151,7 @@ fn two_responses_hold_one_address_each_for_itself() {
     let one = block(&mut desk.journal, &at(0), "one", "192.0.2.1", 60);
     let two = block(&mut desk.journal, &at(0), "two", "192.0.2.1", 600);
     assert_ne!(one.hold, two.hold);
-    let address = "192.0.2.1".parse().unwrap();
+    let address = "192.0.2.1/32".parse().unwrap();
     assert_eq!(desk.journal.holds_on(address, "record").unwrap().len(), 2);
     assert!(
         desk.journal

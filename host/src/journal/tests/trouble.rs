@@ -38,6 +38,15 @@ fn what_is_no_journal_is_named_and_left_alone() {
         "{:?}",
         open()
     );
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch("PRAGMA user_version = 1").unwrap();
+    drop(raw);
+    let error = open().unwrap_err();
+    assert!(matches!(error, Error::Older { found: 1, .. }), "{error:?}");
+    assert!(
+        error.to_string().contains("move it away with `mv "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -248,7 +257,7 @@ fn what_a_killed_process_had_written_is_there() {
             .open_holds()
             .unwrap()
             .iter()
-            .map(|hold| (hold.address.to_string(), hold.state as usize))
+            .map(|hold| (hold.network.addr().to_string(), hold.state as usize))
             .collect();
         for (address, rank) in &told {
             let found = open.get(address).copied();

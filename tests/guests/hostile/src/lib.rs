@@ -53,6 +53,12 @@ fn handle(event: Event) -> Result<(), Error> {
             address: Address::Ipv6((0, 0, 0, 0, 0, 0, 0, 0)),
             prefix_length: 0,
         }),
+        "block-network" => firewall::block(network(&event)),
+        "unblock-network" => firewall::unblock(network(&event)),
+        "ask-network" => match firewall::is_blocked(network(&event))? {
+            true => Ok(()),
+            false => Err(Error::Failed("it is not blocked".into())),
+        },
         "block-nonsense" => firewall::block(Network { address: srcip(), prefix_length: 200 }),
         "shrug" => {
             let _ = firewall::block(Network { address: Address::Ipv4((127, 0, 0, 1)), prefix_length: 32 });
@@ -87,6 +93,15 @@ fn handle(event: Event) -> Result<(), Error> {
         "error-unavailable" => Err(Error::Unavailable("a reason".into())),
         "error-failed" => Err(Error::Failed("a reason".into())),
         other => panic!("`{other}` is no manner"),
+    }
+}
+
+/// The network in `extra-args[1]`, the length of its prefix in `extra-args[2]`.
+fn network(event: &Event) -> Network {
+    let word = |at: usize| event.extra_args.get(at).map(String::as_str).unwrap_or_default();
+    Network {
+        address: word(1).parse::<IpAddr>().expect("an address in extra-args[1]").into(),
+        prefix_length: word(2).parse().expect("a number in extra-args[2]"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! In a network namespace of each test's own, with `nft` as a witness that shares
 //! nothing with us.
 
+mod networks;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -62,11 +64,13 @@ fn the_table_is_what_nft_says_it_should_be() {
             .unwrap();
         let table = nft(&format!("list table inet {}", table_name(Path::new(ROOT))));
         for line in [
-            "comment \"made by retort; layout 1\"",
+            "comment \"made by retort; layout 2\"",
             "type filter hook prerouting priority raw - 10; policy accept;",
             "meta iiftype loopback accept",
             "ip saddr @blocked4 drop",
             "ip6 saddr @blocked6 drop",
+            "ip saddr @networks4 drop",
+            "ip6 saddr @networks6 drop",
             "203.0.113.7 timeout 10m expires",
             "2001:db8::7 timeout 10m expires",
         ] {
@@ -197,6 +201,27 @@ fn a_damaged_table_is_rebuilt_with_what_it_holds() {
                 assert!(table.contains("203.0.113.7"), "{table}");
             }
         }
+    });
+}
+
+#[test]
+fn another_layout_is_rebuilt_with_what_it_holds() {
+    in_a_namespace(|| {
+        let name = table_name(Path::new(ROOT));
+        nft(&format!(
+            "add table inet {name} {{ comment \"made by retort; layout 1\" ; }}"
+        ));
+        nft(&format!(
+            "add set inet {name} blocked4 {{ type ipv4_addr ; flags timeout ; }}"
+        ));
+        nft(&format!(
+            "add element inet {name} blocked4 {{ 203.0.113.7 timeout 10m }}"
+        ));
+        assert!(!open().is_whole().unwrap());
+        assert!(open().mend().unwrap());
+        assert!(open().is_whole().unwrap());
+        let left = left(&mut open(), "203.0.113.7").unwrap();
+        assert!((590..=600).contains(&left), "{left}");
     });
 }
 

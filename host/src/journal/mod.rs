@@ -13,6 +13,7 @@ mod now;
 mod owed;
 mod pending;
 mod schema;
+mod tallied;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
+pub use tallied::{Commits, Tallied};
 
 use crate::event::{Dialect, Event};
 
@@ -134,6 +136,7 @@ pub struct Journal {
     connection: Connection,
     path: PathBuf,
     busy: Duration,
+    commits: Commits,
 }
 
 impl Journal {
@@ -177,6 +180,7 @@ impl Journal {
             connection,
             path: path.to_owned(),
             busy,
+            commits: Commits::default(),
         };
         journal
             .connection
@@ -191,6 +195,7 @@ impl Journal {
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let (path, busy) = (self.path.clone(), self.busy);
+        let started = std::time::Instant::now();
         let run = || {
             // Immediate: a lock that is taken late can't be waited for.
             let transaction = self
@@ -200,7 +205,9 @@ impl Journal {
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|e| wrong(&path, busy, e))
+        let done = run().map_err(|e| wrong(&path, busy, e));
+        self.commits.count(started.elapsed(), done.is_ok());
+        done
     }
 
     fn wrong(&self, error: rusqlite::Error) -> Error {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,4 +111,14 @@ pub struct Event {
     /// Seconds until the undo, where the caller says so.
     #[serde(default)]
     pub timeout: Option<u32>,
+}
+
+impl Event {
+    /// When the alert was raised, since the epoch: the ids of OSSEC's and Wazuh's alerts
+    /// begin with it.
+    #[must_use]
+    pub fn alerted(&self) -> Option<Duration> {
+        let (seconds, _) = self.alert_id.as_deref()?.split_once('.')?;
+        seconds.parse().ok().map(Duration::from_secs)
+    }
 }

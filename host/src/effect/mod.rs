@@ -14,6 +14,7 @@ mod hold;
 pub mod protect;
 mod protected;
 mod release;
+mod sessions;
 pub mod surroundings;
 #[cfg(test)]
 mod tests;

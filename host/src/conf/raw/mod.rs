@@ -14,8 +14,8 @@ use super::grants::{Firewall, FirewallGrant, Grants, Helper, Mode, OnStop, Respo
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    Argv, Backend, Digest, HelperName, Nat64, Off, PER_MINUTE, Prefix, Rate, RawProtected,
-    RawTarget, Size, Span,
+    AdminSessions, Argv, Backend, Digest, HelperName, Nat64, PER_MINUTE, Prefix, Rate,
+    RawProtected, RawTarget, Size, Span,
 };
 
 /// Between what is wrong and what to write.
@@ -64,8 +64,7 @@ struct RawFirewall {
     protect: Vec<RawProtected>,
     #[serde(default)]
     nat64: Vec<Nat64>,
-    #[serde(default, rename = "protect_admin_sessions")]
-    _protect_admin_sessions: Option<Off>,
+    protect_admin_sessions: Option<AdminSessions>,
 }
 
 #[derive(Deserialize)]
@@ -236,6 +235,7 @@ impl RawFirewall {
                 .into_iter()
                 .map(|protected| protected.0)
                 .collect(),
+            admin_sessions: self.protect_admin_sessions.and_then(|group| group.0),
             nat64: self.nat64.into_iter().map(|prefix| prefix.0).collect(),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom; modules of one line may name each other.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &[
         "address", "alert", "conf", "escape", "event", "limits", "message", "order", "root",
     ],
@@ -11,7 +11,8 @@ const LAYERS: [&[&str]; 7] = [
     &["vessel"],
     &["decide", "premises", "registry", "undo"],
     &["report", "respond", "sweep"],
-    &["dropin"],
+    &["daemon"],
+    &["dropin", "execd"],
     &["cli"],
 ];
 

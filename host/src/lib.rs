@@ -4,7 +4,9 @@
 //! # Layout, from top to bottom; an import never points up
 //!
 //! - [`cli`]: arguments, output, exit codes.
-//! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts.
+//! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts;
+//!   [`execd`]: the queue of the original's, served in its place.
+//! - [`daemon`]: orders, side by side, and the undo of each at its time.
 //! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome.
 //! - [`decide`], [`registry`], [`undo`], [`premises`]: questions that need no guest.
 //! - [`vessel`]: wasmtime, and nothing of it outside.
@@ -29,11 +31,13 @@ pub mod alert;
 pub mod backend;
 pub mod cli;
 pub mod conf;
+pub mod daemon;
 pub mod decide;
 pub mod dropin;
 pub mod effect;
 pub mod escape;
 pub mod event;
+pub mod execd;
 pub mod journal;
 pub mod limits;
 pub mod message;

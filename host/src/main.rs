@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    retort::dropin::seal::close_inherited();
     let argv: Vec<OsString> = std::env::args_os().collect();
-    if retort::dropin::is_called(&argv) {
+    let called = retort::dropin::is_called(&argv);
+    retort::dropin::seal::close_inherited(!called);
+    if called {
         retort::dropin::main(&argv)
     } else {
         retort::cli::main(&argv)

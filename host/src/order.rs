@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::event::Expect;
 use crate::message::Request;
+use crate::message::execd::Body;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Order {
     pub timeout: Option<Duration>,
     /// What the command expects, where the way in knows which command it is.
     pub expect: Option<Expect>,
+    /// What came through the queue, byte for byte; none where nothing did.
+    pub raw: Option<Body>,
     /// What makes it the same order after a restart: one that the journal has already
     /// is not done again.
     pub once: Option<String>,

@@ -79,6 +79,36 @@ impl Root {
         self.own().join("owed")
     }
 
+    /// Held by the daemon that serves the installation, with its number in it.
+    #[must_use]
+    pub fn daemon(&self) -> PathBuf {
+        self.own().join("daemon")
+    }
+
+    /// Where the daemon is asked.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.own().join("control.sock")
+    }
+
+    /// The queue of OSSEC's and Wazuh 4's execd.
+    #[must_use]
+    pub fn execq(&self) -> PathBuf {
+        self.path.join("queue/alerts/execq")
+    }
+
+    /// The queue of Wazuh 5's.
+    #[must_use]
+    pub fn execq5(&self) -> PathBuf {
+        self.path.join("queue/sockets/execq")
+    }
+
+    /// Where the original's control program looks for running daemons.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.path.join("var/run")
+    }
+
     /// Compiled components.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

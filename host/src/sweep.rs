@@ -1,6 +1,8 @@
 //! Takes back what is due: deadlines that passed, orphans of an execd that is gone,
 //! what a crash left half-way. Needs no guest.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::conf::grants::BackendName;
@@ -12,6 +14,10 @@ use crate::undo::{self, Due, Why};
 /// Holds that one sweep looks at; the next one goes on. A drop-in sweeps after its
 /// own work, and its caller waits.
 pub const AT_ONCE: u32 = 256;
+
+/// How long a daemon has for the undo of a block of its own: twice what its guest has.
+/// The firewall has let it go by itself by then.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was taken back.
 #[derive(Debug, Serialize)]
@@ -38,6 +44,10 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
         .map_err(|e| Refusal::unavailable(e.to_string()))?;
     let due = undo::due(holds, &now, Owner::alive);
     for due in due {
+        // A daemon undoes its own blocks, with their guests; it has a moment for it.
+        if due.why == Why::Deadline && in_good_hands(broker, &due.hold)? {
+            continue;
+        }
         // An intent without a done: what the kernel has was done.
         let perhaps_done = due.why == Why::Interrupted && due.hold.state == State::Intended;
         if perhaps_done && broker.confirm(&due.hold) == Ok(true) {
@@ -49,6 +59,17 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
         swept.extend(Some(swept_one).filter(did_something));
     }
     Ok(swept)
+}
+
+/// Whether a daemon is about to undo the hold's block, or is at it.
+fn in_good_hands(broker: &mut Broker, hold: &Hold) -> Result<bool, Refusal> {
+    let now = broker.now()?;
+    let pending = broker
+        .journal()?
+        .pending_of(&hold.response, &hold.key)
+        .map_err(|e| Refusal::unavailable(e.to_string()))?;
+    // A rationed hold is over long before its block is undone.
+    Ok(pending.is_some_and(|p| p.left(&now) < PATIENCE && p.overdue(&now) < PATIENCE))
 }
 
 /// Does the releases that were begun by processes which are gone, at most `limit` of

@@ -103,6 +103,8 @@ mod tests {
             owner: Owner::of(1),
             asker: None,
             dry_run: false,
+            executable: String::new(),
+            message: None,
         };
         let intent = Intent {
             network: "192.0.2.1/32".parse().unwrap(),

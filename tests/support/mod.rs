@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 pub mod bomb;
+pub mod daemon;
 pub mod execd;
 pub mod guests;
 pub mod keeper;

@@ -80,6 +80,7 @@ fn ours(dir: &Path) -> Cost {
                 dialect: Dialect::Ossec,
                 origin: String::new(),
                 consent: Consent::Continue,
+                term: None,
             },
             &loaded,
             event,

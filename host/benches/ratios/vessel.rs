@@ -83,6 +83,8 @@ fn ours(bytes: &[u8]) -> Duration {
         owner: None,
         dry_run: true,
         left: Duration::from_secs(3600),
+        term: None,
+        message: None,
     };
     let session = runtime.block_on(desk.begin(run));
     let limits = granted.limits;

@@ -3,6 +3,7 @@
 mod blocks;
 pub mod build;
 mod check;
+mod daemons;
 mod explain;
 mod inspect;
 pub mod install;
@@ -93,6 +94,8 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Serves the queue of ossec-execd or wazuh-execd in its place.
+    Execd(daemons::Execd),
     /// Puts components and links into place, and keeps what it replaces.
     Install(install::Arguments),
     /// Restores what `install` replaced.
@@ -194,6 +197,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
     let root = Root::new(root);
     match arguments.verb {
         Verb::Check => check::check(&root),
+        Verb::Execd(arguments) => daemons::execd(&root, &arguments),
         Verb::Run(arguments) => run::run(&root, &arguments),
         Verb::Inspect { file } => inspect::inspect(&file),
         Verb::Blocks {

@@ -82,6 +82,7 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
             dialect,
             origin: String::new(),
             consent: Consent::Continue,
+            term: None,
         },
         &loaded,
         event,

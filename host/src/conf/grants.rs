@@ -1,9 +1,9 @@
 //! `retort.toml`: what responses may do at most. Nothing is granted unless it
 //! stands there; a key that is not known is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -29,6 +29,14 @@ pub struct Grants {
     pub ceilings: Limits,
     /// What holds for all blocks.
     pub firewall: Firewall,
+    /// How a daemon takes orders.
+    pub execd: Execd,
+    /// What is run outside the vessel.
+    pub legacy: Legacy,
+    /// An offender who was quiet for that long begins the ladder anew.
+    pub decay: Duration,
+    /// Where the daemon writes its numbers for the node exporter.
+    pub textfile: Option<PathBuf>,
     /// By the component's file name without `.wasm`.
     pub responses: BTreeMap<String, Response>,
 }
@@ -42,6 +50,10 @@ impl Default for Grants {
             limits: Limits::default(),
             ceilings: Limits::default_ceilings(),
             firewall: Firewall::default(),
+            execd: Execd::default(),
+            legacy: Legacy::default(),
+            decay: Duration::from_secs(30 * 24 * 3600),
+            textfile: None,
             responses: BTreeMap::new(),
         }
     }
@@ -109,6 +121,48 @@ impl Default for Firewall {
             protect: Vec::new(),
             admin_sessions: None,
             nat64: Vec::new(),
+        }
+    }
+}
+
+/// How a daemon takes orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execd {
+    /// The queue's socket is taken from an original daemon that serves it.
+    pub own_queue: bool,
+    /// Runs of one response at one time.
+    pub at_once: u32,
+    /// Orders of one response that wait for their turn; more are refused.
+    pub waiting: u32,
+}
+
+impl Default for Execd {
+    /// Sixteen at a time keep a slow helper from stopping its own response. An order takes
+    /// about 1 KiB: the queue of a response at its fullest 16 MiB.
+    fn default() -> Self {
+        Self {
+            own_queue: false,
+            at_once: 16,
+            waiting: 16_384,
+        }
+    }
+}
+
+/// What is run outside the vessel: programs of the original that have no component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// Their names in `active-response/bin`.
+    pub allow: BTreeSet<String>,
+    /// Each is ended after that.
+    pub wall: Duration,
+}
+
+impl Default for Legacy {
+    /// A program that waits for a lock of its own takes half a minute.
+    fn default() -> Self {
+        Self {
+            allow: BTreeSet::new(),
+            wall: Duration::from_secs(60),
         }
     }
 }

@@ -20,18 +20,30 @@ pub(super) fn seal() {
 }
 
 /// Closes whatever is open besides the three standard descriptors: OSSEC leaks its
-/// queue's socket. What we open
-/// ourselves closes at exec, so that helpers inherit nothing.
-pub fn close_inherited() {
+/// queue's socket. With `keep` those stay that a service manager hands over to this
+/// process. What we open ourselves closes at exec, so that helpers inherit nothing.
+pub fn close_inherited(keep: bool) {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
         return;
     };
+    let last = if keep { last_handed() } else { LAST_STANDARD };
     let inherited: Vec<RawFd> = open
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|fd| *fd > LAST_STANDARD)
+        .filter(|fd| *fd > last)
         .collect();
     for fd in inherited {
         // The listing's own descriptor is among them, and closed already.
         let _ = nix::unistd::close(fd);
     }
+}
+
+/// The last descriptor that the service manager says is ours.
+fn last_handed() -> RawFd {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<RawFd>().ok();
+    let ours = number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok());
+    if ours != Some(std::process::id()) {
+        return LAST_STANDARD;
+    }
+    let handed = number("LISTEN_FDS").filter(|n| *n > 0).unwrap_or(0);
+    LAST_STANDARD.saturating_add(handed)
 }

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::context::Context;
 use super::desk::{Reply, Run, Word};
+use super::enter::Entrance;
+use super::job::Job;
 use super::protect::ProtectList;
 use super::sessions::Records;
-use super::{Answer, Done, Effect, Record, Refusal, check, helper};
+use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::backend::nftables::Nftables;
 use crate::backend::{self, Backend};
 use crate::conf::ar;
@@ -20,7 +23,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Clock, Debt, Hold, Invocation, Journal, Lock, Now, Owed, Owner, Slot};
+use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot};
 use crate::root::Root;
 
 /// What the broker has to know of the installation.
@@ -70,39 +73,13 @@ struct Open {
     debt: Option<(Slot, Debt)>,
 }
 
-/// What does not change during a run.
+/// What a word comes to at once.
 #[derive(Debug)]
-pub(super) struct Context {
-    pub(super) run: Run,
-    pub(super) grants: Response,
-    pub(super) observes: bool,
-    pub(super) deadline: Instant,
-    /// Its row in the journal, from its first effect on.
-    pub(super) journaled: OnceLock<i64>,
-}
-
-impl Context {
-    /// How long its next lock may be waited for: what comes after it needs some of
-    /// what is left.
-    pub(super) fn patience(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        left.checked_div(4).unwrap_or_default().saturating_mul(3)
-    }
-
-    pub(super) fn invocation(&self) -> Invocation {
-        let run = &self.run;
-        Invocation {
-            response: run.response.clone(),
-            digest: run.digest.clone(),
-            dialect: run.dialect,
-            event: run.event.clone(),
-            key: run.key.clone(),
-            origin: run.origin.clone(),
-            owner: run.owner.clone(),
-            asker: Owner::this(),
-            dry_run: self.observes,
-        }
-    }
+pub enum Heard {
+    /// The answer.
+    Reply(Reply),
+    /// A helper that has to run first: wherever it blocks nobody else.
+    Helper(Job),
 }
 
 impl Broker {
@@ -122,18 +99,35 @@ impl Broker {
         }
     }
 
+    /// The installation was configured anew: what comes from now on is judged by that.
+    pub fn settle(&mut self, world: World) {
+        self.world = world;
+        self.protect = None;
+    }
+
     /// Does what it is told, as far as that is granted.
     pub fn hear(&mut self, word: Word) -> Reply {
-        match word {
+        match self.listen(word) {
+            Heard::Reply(reply) => reply,
+            Heard::Helper(job) => self.ran(job.run()),
+        }
+    }
+
+    /// As [`Broker::hear`], but leaves helpers to whoever asks: [`Broker::ran`] has to
+    /// be told of their end.
+    pub fn listen(&mut self, word: Word) -> Heard {
+        Heard::Reply(match word {
             Word::Begin { id, run } => {
                 self.begin(id, *run);
                 Reply::Records(Vec::new())
             }
-            Word::Perform { id, effect } => Reply::Answer(self.perform(id, effect)),
+            Word::Perform { id, effect } => return self.perform(id, effect),
+            Word::Enter { id, key } => Reply::Entered(self.enter_run(id, key)),
+            Word::Legacy { id, argv } => Reply::Written(self.legacy(id, &argv)),
             Word::Release { id } => Reply::Records(self.release_run(id)),
             Word::Renew { id } => Reply::Records(self.of_run(id, Self::renew_all)),
             Word::Finish { id, verdict, used } => Reply::Records(self.finish(id, &verdict, used)),
-        }
+        })
     }
 
     fn begin(&mut self, id: u64, run: Run) {
@@ -150,6 +144,7 @@ impl Broker {
             deadline: deadline.checked_add(run.left).unwrap_or(deadline),
             grants,
             journaled: OnceLock::new(),
+            stands: OnceLock::new(),
             run,
         };
         self.runs.insert(
@@ -184,24 +179,49 @@ impl Broker {
         Ok(*context.journaled.get_or_init(|| row))
     }
 
-    fn perform(&mut self, id: u64, effect: Effect) -> Answer {
-        let Some(context) = self.runs.get(&id).map(|open| Arc::clone(&open.context)) else {
-            return Err(Refusal::unavailable("this run is over"));
+    fn perform(&mut self, id: u64, effect: Effect) -> Heard {
+        let Some(context) = self.context(id) else {
+            return Heard::Reply(Reply::Answer(Err(Refusal::unavailable("this run is over"))));
         };
         let answer = match &effect {
             Effect::Block { network } => self.block(&context, *network),
             Effect::Unblock { network } => self.unblock(&context, *network),
             Effect::IsBlocked { network } => self.is_blocked(&context, *network),
             Effect::Release => Err(Refusal::denied("a guest releases what it names")),
-            Effect::Run { helper } => self.run_helper(&context, helper),
+            Effect::Run { helper } => match self.helper(id, &context, helper) {
+                Ok(Some(job)) => return Heard::Helper(job),
+                Ok(None) => Ok(Done::Observed),
+                Err(refusal) => Err(refusal),
+            },
         };
+        Heard::Reply(self.record(id, effect, answer))
+    }
+
+    /// Notes what came of an effect, for the end of its run.
+    pub(super) fn record(&mut self, id: u64, effect: Effect, answer: Answer) -> Reply {
         if let Some(open) = self.runs.get_mut(&id) {
             open.records.push(Record {
                 effect,
                 answer: answer.clone(),
             });
         }
-        answer
+        Reply::Answer(answer)
+    }
+
+    pub(super) fn context(&self, id: u64) -> Option<Arc<Context>> {
+        self.runs.get(&id).map(|open| Arc::clone(&open.context))
+    }
+
+    fn enter_run(&mut self, id: u64, key: Option<String>) -> Result<Entrance, Refusal> {
+        let context = self
+            .context(id)
+            .ok_or_else(|| Refusal::unavailable("this run is over"))?;
+        let entrance = self.enter(&context, key)?;
+        if let (Entrance::Stands { records, .. }, Some(open)) = (&entrance, self.runs.get_mut(&id))
+        {
+            open.records.extend(records.iter().cloned());
+        }
+        Ok(entrance)
     }
 
     fn of_run(&mut self, id: u64, work: fn(&mut Self, &Context) -> Vec<Record>) -> Vec<Record> {
@@ -259,58 +279,6 @@ impl Broker {
         let name = self.backend_of(&context.grants);
         let blocked = self.has(network, name)?;
         Ok(Done::IsBlocked { blocked })
-    }
-
-    fn run_helper(&mut self, context: &Context, name: &str) -> Answer {
-        check::helper_name(name)?;
-        let granted = context
-            .grants
-            .process
-            .get(name)
-            .ok_or_else(|| Refusal::denied(format!("no helper `{name}` is granted")))?;
-        let action = context.run.event.action;
-        if !granted.on.contains(&action) {
-            return Err(Refusal::denied(format!(
-                "the helper `{name}` is not granted on {action}"
-            )));
-        }
-        let argv = helper::arguments(granted, &context.run.event)?;
-        if context.observes {
-            return Ok(Done::Observed);
-        }
-        let started = self.lock(context.patience()).and_then(|_lock| {
-            let now = self.now()?;
-            let run = self.journaled(context, &now)?;
-            self.journal()?
-                .helper_intent(&now, run, name, &argv)
-                .map_err(trouble)
-        });
-        let started = started.map_err(|why| {
-            Refusal::unavailable(format!(
-                "a helper is not started without the journal: {}",
-                why.reason
-            ))
-        })?;
-        let left = context.deadline.saturating_duration_since(Instant::now());
-        let answer = if granted.detached {
-            helper::detach(granted, &argv, &self.world.retort, left)
-        } else {
-            helper::run(granted, &argv, left)
-        };
-        let outcome = match &answer {
-            Ok(Done::Exited { code }) => format!("exit code {code}"),
-            Ok(_) => "started".to_owned(),
-            Err(refusal) => refusal.reason.clone(),
-        };
-        let noted = self.lock(context.patience()).and_then(|_lock| {
-            self.journal()?
-                .helper_done(started, &outcome)
-                .map_err(trouble)
-        });
-        // It has run, whether that could be noted or not; without it the history says
-        // that it was cut off.
-        drop(noted);
-        answer
     }
 
     /// The journal, opened when it is first needed.

@@ -13,10 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::broker::Broker;
+use super::broker::{Broker, Heard};
+use super::enter::Entrance;
+use super::job::Ran;
 use super::{Answer, Effect, Record, Refusal};
 use crate::event::{Dialect, Event};
-use crate::journal::Owner;
+use crate::journal::{Owner, Term};
 
 /// One run, as the broker has to know it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +43,10 @@ pub struct Run {
     pub dry_run: bool,
     /// What is left of the wall clock; helpers end with it.
     pub left: Duration,
+    /// How long its block stands, where this host's own daemon ends it.
+    pub term: Option<Term>,
+    /// The message, where the executable itself has to get it again for its undo.
+    pub message: Option<String>,
 }
 
 /// What the broker is told.
@@ -60,6 +66,20 @@ pub enum Word {
         id: u64,
         /// What is asked.
         effect: Effect,
+    },
+    /// The run's block is called for.
+    Enter {
+        /// The run.
+        id: u64,
+        /// The block's name, where the run did not know it when it began.
+        key: Option<String>,
+    },
+    /// A program outside the vessel is about to be started for the run.
+    Legacy {
+        /// The run.
+        id: u64,
+        /// With what.
+        argv: Vec<String>,
     },
     /// Every hold of the run's response and key goes, whoever took it.
     Release {
@@ -88,11 +108,25 @@ pub enum Word {
 pub enum Reply {
     /// To an effect.
     Answer(Answer),
+    /// To a call for a block.
+    Entered(Result<Entrance, Refusal>),
+    /// To a program outside the vessel: where its end is noted.
+    Written(Result<i64, Refusal>),
     /// To everything else: what was done on the way, and what went wrong.
     Records(Vec<Record>),
 }
 
-type Slip = (Word, oneshot::Sender<Reply>);
+/// What is handed in at the desk.
+enum Slip {
+    /// A word, and where its answer goes.
+    Word(Word, oneshot::Sender<Reply>),
+    /// A helper has ended.
+    Ran(Ran, oneshot::Sender<Reply>),
+    /// The host's own work: no guest gets here.
+    Chore(Box<dyn FnOnce(&mut Broker) + Send>),
+    /// Nothing more comes.
+    Close,
+}
 
 /// Where effects are handed in: the broker at work.
 #[derive(Debug)]
@@ -107,18 +141,12 @@ impl Desk {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn open(mut broker: Broker) -> std::io::Result<Self> {
+    pub fn open(broker: Broker) -> std::io::Result<Self> {
         let (to, slips) = mpsc::channel::<Slip>();
+        let back = to.clone();
         let broker = std::thread::Builder::new()
             .name("broker".into())
-            .spawn(move || {
-                for (word, reply) in slips {
-                    let answer = broker.hear(word);
-                    // Nobody waits where the run's time was up; the journal knows.
-                    let _ = reply.send(answer);
-                }
-                broker
-            })?;
+            .spawn(move || serve(broker, &slips, &back))?;
         let next = AtomicU64::new(1);
         Ok(Self { to, next, broker })
     }
@@ -139,13 +167,55 @@ impl Desk {
         session
     }
 
-    /// The broker, when everything that was handed in is done and every session
-    /// is gone.
+    /// The host's own work on the broker, between the words of the runs; none when the
+    /// broker has stopped.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        chore: impl FnOnce(&mut Broker) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let chore = Box::new(move |broker: &mut Broker| {
+            let _ = reply.send(chore(broker));
+        });
+        self.to.send(Slip::Chore(chore)).ok()?;
+        answer.await.ok()
+    }
+
+    /// The broker, when everything that was handed in is done.
     #[must_use]
     pub fn close(self) -> Option<Broker> {
-        drop(self.to);
+        let _ = self.to.send(Slip::Close);
         self.broker.join().ok()
     }
+}
+
+/// The broker's thread: until everything is handed in, and every helper has ended.
+fn serve(mut broker: Broker, slips: &mpsc::Receiver<Slip>, back: &mpsc::Sender<Slip>) -> Broker {
+    let (mut running, mut closing) = (0_usize, false);
+    while !closing || running > 0 {
+        let Ok(slip) = slips.recv() else {
+            return broker;
+        };
+        // Nobody waits where the run's time was up; the journal knows.
+        match slip {
+            Slip::Word(word, reply) => match broker.listen(word) {
+                Heard::Reply(answer) => drop(reply.send(answer)),
+                Heard::Helper(job) => {
+                    running = running.saturating_add(1);
+                    let back = back.clone();
+                    // A helper may take its time: no other run waits for it.
+                    std::thread::spawn(move || back.send(Slip::Ran(job.run(), reply)));
+                }
+            },
+            Slip::Ran(ran, reply) => {
+                running = running.saturating_sub(1);
+                let _ = reply.send(broker.ran(ran));
+            }
+            Slip::Chore(chore) => chore(&mut broker),
+            Slip::Close => closing = true,
+        }
+    }
+    broker
 }
 
 /// One run's access: it speaks for this run and no other.
@@ -166,7 +236,29 @@ impl Session {
             .await
         {
             Some(Reply::Answer(answer)) => answer,
-            _ => Err(Refusal::unavailable("the broker has stopped")),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// The run's block is called for: whether it stands already.
+    ///
+    /// # Errors
+    /// `unavailable` when the journal does not say.
+    pub async fn enter(&self, key: Option<String>) -> Result<Entrance, Refusal> {
+        match self.tell(Word::Enter { id: self.id, key }).await {
+            Some(Reply::Entered(entrance)) => entrance,
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Writes down that a program outside the vessel is about to be started.
+    ///
+    /// # Errors
+    /// `denied` where the grants do not name it, `unavailable` without the journal.
+    pub async fn legacy(&self, argv: Vec<String>) -> Result<i64, Refusal> {
+        match self.tell(Word::Legacy { id: self.id, argv }).await {
+            Some(Reply::Written(row)) => row,
+            _ => Err(stopped()),
         }
     }
 
@@ -192,7 +284,7 @@ impl Session {
 
     async fn tell(&self, word: Word) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
-        self.to.send((word, reply)).ok()?;
+        self.to.send(Slip::Word(word, reply)).ok()?;
         answer.await.ok()
     }
 
@@ -202,4 +294,8 @@ impl Session {
             _ => Vec::new(),
         }
     }
+}
+
+fn stopped() -> Refusal {
+    Refusal::unavailable("the broker has stopped")
 }

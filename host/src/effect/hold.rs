@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::broker::{Broker, Context, kernel, trouble};
+use super::broker::{Broker, kernel, trouble};
+use super::context::Context;
 use super::release::{backend_named, lost};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
@@ -117,6 +118,10 @@ impl Broker {
     /// that asked for it is gone.
     fn lasts(&self, context: &Context) -> (Duration, Option<Duration>) {
         let longest = self.world.grants.firewall.longest;
+        if let Some(term) = &context.run.term {
+            let stands = context.stands.get().copied().or(term.lasts);
+            return (stands.map_or(longest, |stands| stands.min(longest)), None);
+        }
         let named = match ar::longest_timeout(&self.world.ar, &context.run.executable) {
             Longest::After(timeout) => Some(timeout),
             Longest::NotNamed | Longest::Forever => None,

@@ -8,9 +8,12 @@
 pub mod broker;
 pub mod check;
 mod clothes;
+mod context;
 pub mod desk;
+pub mod enter;
 pub mod helper;
 mod hold;
+pub mod job;
 pub mod protect;
 mod protected;
 mod release;

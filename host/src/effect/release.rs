@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::broker::{Broker, Context, kernel, trouble};
+use super::broker::{Broker, kernel, trouble};
+use super::context::Context;
 use super::hold::covers;
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;

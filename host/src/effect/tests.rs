@@ -63,14 +63,14 @@ impl Bench {
     fn perform(&mut self, id: u64, effect: Effect) -> Answer {
         match self.broker.hear(Word::Perform { id, effect }) {
             Reply::Answer(answer) => answer,
-            Reply::Records(records) => panic!("{records:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn records(&mut self, word: Word) -> Vec<Record> {
         match self.broker.hear(word) {
             Reply::Records(records) => records,
-            Reply::Answer(answer) => panic!("{answer:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -99,6 +99,8 @@ fn run(srcip: &str) -> Run {
         owner: None,
         dry_run: false,
         left: Duration::from_secs(5),
+        term: None,
+        message: None,
     }
 }
 

@@ -284,6 +284,7 @@ fn forget(t: &rusqlite::Transaction<'_>, newest: i64) -> rusqlite::Result<()> {
     let mut old = t.prepare_cached(
         "SELECT id FROM run WHERE id < ?1
          AND NOT EXISTS (SELECT 1 FROM hold WHERE hold.run = run.id AND hold.closed IS NULL)
+         AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.run = run.id)
          ORDER BY id LIMIT ?2",
     )?;
     let old: Vec<i64> = old

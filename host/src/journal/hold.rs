@@ -69,8 +69,9 @@ pub struct Hold {
     pub event: Event,
     #[serde(skip)]
     boot_id: String,
+    /// May be negative: a deadline that was carried over a reboot.
     #[serde(skip)]
-    since_boot: Duration,
+    since_boot: f64,
 }
 
 impl Hold {
@@ -91,7 +92,7 @@ impl Hold {
     #[must_use]
     pub fn age(&self, now: &Now) -> Duration {
         if now.boot_id == self.boot_id {
-            now.boot.saturating_sub(self.since_boot)
+            seconds(now.boot.as_secs_f64() - self.since_boot)
         } else {
             now.wall.saturating_sub(self.since)
         }
@@ -339,7 +340,7 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
         origin: row.get("origin")?,
         event: unjson(row, "event")?,
         boot_id: row.get("boot_id")?,
-        since_boot: seconds(row.get("began_boot")?),
+        since_boot: row.get("began_boot")?,
     })
 }
 

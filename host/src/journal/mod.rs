@@ -11,6 +11,7 @@ mod intent;
 mod lock;
 mod now;
 mod owed;
+mod pending;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use intent::{Intended, Intent, Run};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
+pub use pending::{Door, Entered, Pending, Term};
 
 use crate::event::{Dialect, Event};
 
@@ -36,6 +38,8 @@ pub struct Invocation {
     pub response: String,
     /// The component's SHA-256, as hex.
     pub digest: String,
+    /// The executable's name in `ar.conf`.
+    pub executable: String,
     /// Who spoke.
     pub dialect: Dialect,
     /// The masked event.
@@ -51,6 +55,8 @@ pub struct Invocation {
     pub asker: Option<Owner>,
     /// Nothing was changed.
     pub dry_run: bool,
+    /// The message, where the executable itself has to get it again for its undo.
+    pub message: Option<String>,
 }
 
 /// Why the journal did not do it. Each case names what mends it.

@@ -49,6 +49,25 @@ CREATE TABLE name (
     name TEXT NOT NULL, address TEXT NOT NULL, seen REAL NOT NULL,
     PRIMARY KEY (name, address)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE pending (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    response TEXT NOT NULL, key TEXT NOT NULL,
+    executable TEXT NOT NULL, message TEXT,
+    state TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    began_boot REAL NOT NULL, began_wall REAL NOT NULL,
+    lasts REAL NOT NULL, due_boot REAL NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX pending_key ON pending (response, key);
+CREATE INDEX pending_due ON pending (boot_id, due_boot);
+CREATE INDEX pending_undoing ON pending (id) WHERE state = 'undoing';
+CREATE INDEX pending_run ON pending (run);
+CREATE TABLE offender (
+    response TEXT NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL, last REAL NOT NULL,
+    PRIMARY KEY (response, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX offender_last ON offender (last);
 PRAGMA user_version = 2;
 ";
 

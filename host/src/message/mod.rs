@@ -1,6 +1,7 @@
 //! The messages that start a response, one file per dialect. What arrives tells
 //! which: arguments are OSSEC's, a line of JSON is Wazuh's.
 
+pub mod execd;
 pub mod json;
 pub mod lines;
 pub mod ossec;

@@ -17,10 +17,10 @@ pub(super) fn read(json: Json) -> Result<Request, Malformed> {
         None => Ok(None),
     };
     let stateful = member("type")?.and_then(Json::as_str) == Some("stateful");
-    let timeout = member("stateful_timeout")?
-        .and_then(Json::text)
-        .and_then(|text| text.parse().ok())
-        .filter(|_| stateful);
+    let timeout = match member("stateful_timeout")? {
+        Some(Json::Number(number)) if stateful => number.as_f64().map(seconds),
+        _ => None,
+    };
     let extra_args = match member("extra_arguments")? {
         Some(Json::String(text)) => text.split_ascii_whitespace().map(str::to_owned).collect(),
         Some(array) => array.strings(),
@@ -45,4 +45,14 @@ pub(super) fn command(json: &Json) -> Result<&str, Malformed> {
     json.get("command")?
         .and_then(Json::as_str)
         .ok_or(Malformed::Member("command"))
+}
+
+/// Whole seconds, as the original reads a number; none of a negative one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of a float saturates, which is what is wanted"
+)]
+fn seconds(number: f64) -> u32 {
+    number as u32
 }

@@ -30,7 +30,7 @@ impl Outcome {
             verdict: outcome
                 .verdict
                 .as_ref()
-                .map_or_else(|| "abort".to_owned(), ToString::to_string),
+                .map_or_else(|| "stands already".to_owned(), ToString::to_string),
             effects: outcome.records.iter().map(effect).chain(said).collect(),
             used: format!(
                 "fuel {}, memory {} KiB, host calls {}, log {} B, {} us",

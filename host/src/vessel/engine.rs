@@ -29,6 +29,10 @@ const MEMORY_RESERVATION: u64 = 64 << 20;
 /// where the kernel can't say which pages were touched.
 const KEPT_MEMORY: usize = 64 << 10;
 
+/// Guests that a daemon runs at one time: eight responses that all hang leave room for
+/// the others. The pool is address space; what no guest touches costs nothing.
+pub const POOLED: usize = 128;
+
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocation {
@@ -82,11 +86,12 @@ fn config(allocation: Allocation) -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     if allocation == Allocation::Pooled {
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(16)
-            .total_core_instances(64)
-            .total_memories(32)
-            .total_tables(64)
-            .total_stacks(16)
+        let guests = u32::try_from(POOLED).unwrap_or(u32::MAX);
+        pool.total_component_instances(guests)
+            .total_core_instances(guests.saturating_mul(4))
+            .total_memories(guests.saturating_mul(2))
+            .total_tables(guests.saturating_mul(4))
+            .total_stacks(guests)
             .max_memory_size(64 << 20)
             .max_core_instances_per_component(8)
             .max_memories_per_component(2)

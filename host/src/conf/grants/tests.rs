@@ -112,10 +112,22 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             Some("\"wheel\" (or \"off\")"),
         ),
         (
-            "mode = \"observe\"\non_stop = \"release\"",
+            "mode = \"observe\"\non_stop = \"releases\"",
             2,
-            "does not serve",
-            Some("keep"),
+            "unknown variant `releases`",
+            Some("release"),
+        ),
+        (
+            "[legacy]\nallow = [\"../x.sh\"]",
+            2,
+            "holds a path separator",
+            None,
+        ),
+        (
+            "[metrics]\ntextfile = \"retort.prom\"",
+            2,
+            "no absolute path",
+            Some("/var/lib/node_exporter/retort.prom"),
         ),
         (
             "[firewall]\nnat64 = [\"2001:db8:0:2::/95\"]",

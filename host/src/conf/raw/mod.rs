@@ -10,12 +10,14 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::executable::Name;
-use super::grants::{Firewall, FirewallGrant, Grants, Helper, Mode, OnStop, Response};
+use super::grants::{
+    Execd, Firewall, FirewallGrant, Grants, Helper, Legacy, Mode, OnStop, Response,
+};
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    AdminSessions, Argv, Backend, Digest, HelperName, Nat64, PER_MINUTE, Prefix, Rate,
-    RawProtected, RawTarget, Size, Span,
+    AbsolutePath, AdminSessions, Argv, Backend, Digest, HelperName, LegacyName, Nat64, PER_MINUTE,
+    Prefix, Rate, RawProtected, RawTarget, Size, Span,
 };
 
 /// Between what is wrong and what to write.
@@ -36,10 +38,18 @@ const SHORTEST_WALL: Duration = Duration::from_millis(250);
 pub(super) struct File {
     dialect: Option<Dialect>,
     mode: Option<Mode>,
-    on_stop: Option<Spanned<OnStop>>,
+    on_stop: Option<OnStop>,
     limits: Option<RawLimits>,
     ceilings: Option<RawLimits>,
     firewall: Option<RawFirewall>,
+    #[serde(default)]
+    execd: RawExecd,
+    #[serde(default)]
+    legacy: RawLegacy,
+    #[serde(default)]
+    repeated_offenders: RawOffenders,
+    #[serde(default)]
+    metrics: RawMetrics,
     #[serde(default)]
     response: BTreeMap<Spanned<String>, RawResponse>,
 }
@@ -65,6 +75,35 @@ struct RawFirewall {
     #[serde(default)]
     nat64: Vec<Nat64>,
     protect_admin_sessions: Option<AdminSessions>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawExecd {
+    #[serde(default)]
+    own_queue: bool,
+    at_once: Option<Rate>,
+    waiting: Option<Rate>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLegacy {
+    #[serde(default)]
+    allow: Vec<LegacyName>,
+    wall: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawOffenders {
+    decay: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    textfile: Option<AbsolutePath>,
 }
 
 #[derive(Deserialize)]
@@ -116,12 +155,6 @@ type Wrong = (usize, String);
 
 impl File {
     pub(super) fn resolve(self) -> Result<Grants, Wrong> {
-        if let Some(on_stop) = self.on_stop.filter(|o| *o.get_ref() == OnStop::Release) {
-            let what = format!(
-                "this version does not serve it: nothing stops that could{WRITE}on_stop = \"keep\""
-            );
-            return Err((on_stop.span().start, what));
-        }
         let ceilings = over(Limits::default_ceilings(), self.ceilings.as_ref());
         let limits = within(Limits::default(), self.limits.as_ref(), &ceilings)?;
         let mut responses = BTreeMap::new();
@@ -134,10 +167,17 @@ impl File {
         Ok(Grants {
             dialect: self.dialect.unwrap_or(Dialect::Ossec),
             mode: self.mode.unwrap_or(Mode::Enforce),
-            on_stop: OnStop::Keep,
+            on_stop: self.on_stop.unwrap_or(OnStop::Keep),
             limits,
             ceilings,
             firewall: self.firewall.map(RawFirewall::resolve).unwrap_or_default(),
+            execd: self.execd.resolve(),
+            legacy: self.legacy.resolve(),
+            decay: self
+                .repeated_offenders
+                .decay
+                .map_or(Grants::default().decay, |span| span.0),
+            textfile: self.metrics.textfile.map(|path| path.0),
             responses,
         })
     }
@@ -237,6 +277,26 @@ impl RawFirewall {
                 .collect(),
             admin_sessions: self.protect_admin_sessions.and_then(|group| group.0),
             nat64: self.nat64.into_iter().map(|prefix| prefix.0).collect(),
+        }
+    }
+}
+
+impl RawExecd {
+    fn resolve(self) -> Execd {
+        let usual = Execd::default();
+        Execd {
+            own_queue: self.own_queue,
+            at_once: self.at_once.map_or(usual.at_once, |rate| rate.0),
+            waiting: self.waiting.map_or(usual.waiting, |rate| rate.0),
+        }
+    }
+}
+
+impl RawLegacy {
+    fn resolve(self) -> Legacy {
+        Legacy {
+            allow: self.allow.into_iter().map(|name| name.0).collect(),
+            wall: self.wall.map_or(Legacy::default().wall, |span| span.0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The values of `retort.toml`: each reads itself, and says what to write instead.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::WRITE;
 use crate::address;
+use crate::conf::executable::Name;
 use crate::conf::grants::{Argument, BackendName, Protected, Target};
 use crate::event::Field;
 
@@ -61,10 +63,39 @@ impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match u32::deserialize(from)? {
             0 => Err(D::Error::custom(format!(
-                "a budget is at least 1: above it blocks get short, they do not end{WRITE}per_minute = {PER_MINUTE}"
+                "it is at least 1{WRITE}per_minute = {PER_MINUTE}"
             ))),
             rate => Ok(Self(rate)),
         }
+    }
+}
+
+/// A file in `active-response/bin`.
+pub(super) struct LegacyName(pub(super) String);
+
+impl<'de> Deserialize<'de> for LegacyName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, |text| {
+            Name::parse(text)
+                .map(|_| Self(text.to_owned()))
+                .map_err(|refused| refused.to_string())
+        })
+    }
+}
+
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() {
+                return Ok(Self(path));
+            }
+            Err(format!(
+                "`{text}` is no absolute path{WRITE}\"/var/lib/node_exporter/retort.prom\""
+            ))
+        })
     }
 }
 

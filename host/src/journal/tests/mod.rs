@@ -38,6 +38,8 @@ fn invocation(response: &str, key: &str) -> Invocation {
         owner: None,
         asker: None,
         dry_run: false,
+        executable: String::new(),
+        message: None,
     }
 }
 

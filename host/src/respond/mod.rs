@@ -3,27 +3,34 @@
 //! What happened is what the broker's records say; what the guest says about it
 //! is its verdict. The two are never mixed.
 
+mod outcome;
+
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use wasmtime::Engine;
 
 use crate::conf::grants::Grants;
 use crate::conf::ossec::OssecConf;
-use crate::decide::{self, Declined, Masked};
-use crate::effect::desk::{Desk, Run};
-use crate::effect::{Effect, Record};
+use crate::decide::{self, Masked};
+use crate::effect::desk::{Desk, Run, Session};
+use crate::effect::enter::Entrance;
+use crate::effect::{Record, Refusal};
 use crate::event::{Action, Dialect, Event, Expect, Field};
-use crate::journal::Owner;
+use crate::journal::{Owner, Pending, Term};
 use crate::limits::Limits;
 use crate::message::Request;
-use crate::registry::{self, Loaded, Registry};
-use crate::vessel::run::Level;
+use crate::registry::{Loaded, Registry};
 use crate::vessel::verdict::{Used, Verdict};
+
+use outcome::outcome;
+pub use outcome::{NotRun, Outcome};
 
 /// What is kept of the wall clock for the host's own last words: the journal's
 /// closing entry and the outcome line.
 pub const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How often an order looks whether the undo of its own block is over.
+const WHILE_UNDOING: Duration = Duration::from_millis(10);
 
 /// What the execd said to the keys of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,61 +71,6 @@ impl Context<'_> {
             .wall
             .saturating_sub(self.started.elapsed())
             .saturating_sub(LAST_WORDS)
-    }
-}
-
-/// Why a request did not become a run.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRun {
-    /// There is no such response, or it does not load.
-    #[error(transparent)]
-    Load(#[from] registry::Error),
-    /// The alert lacks what the command expects.
-    #[error("{0}")]
-    Declined(Declined),
-    /// Nothing runs on this host.
-    #[error(
-        "active response is disabled on this host; write <disabled>no</disabled> in ossec.conf to enable it"
-    )]
-    Disabled,
-    /// The execd's answer did not come, or was none.
-    #[error("the execd did not answer to the keys of this block: {0}")]
-    NoAnswer(String),
-}
-
-/// What came of a request.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// The response.
-    pub response: String,
-    /// The component's SHA-256.
-    pub digest: String,
-    /// What the guest saw.
-    pub event: Event,
-    /// What the component imports.
-    pub imports: Vec<String>,
-    /// How the guest ended; none where execd said that the block stands already.
-    pub verdict: Option<Verdict>,
-    /// What the guest used.
-    pub used: Used,
-    /// What was asked of the world, and what came of it.
-    pub records: Vec<Record>,
-    /// What the guest said.
-    pub lines: Vec<(Level, String)>,
-}
-
-impl Outcome {
-    /// Whether everything that was asked for was done.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        // A guest may shrug at a refused block; whoever asked for it must not.
-        let did = |record: &Record| {
-            record.answer.is_ok() || matches!(record.effect, Effect::IsBlocked { .. })
-        };
-        match &self.verdict {
-            None => self.records.iter().all(|record| record.answer.is_ok()),
-            Some(verdict) => verdict.is_ok() && self.records.iter().all(did),
-        }
     }
 }
 
@@ -166,6 +118,7 @@ pub async fn respond(
         dialect: request.dialect,
         origin,
         consent,
+        term: None,
     };
     Ok(conduct(context, asked, &loaded, masked.event).await)
 }
@@ -187,10 +140,22 @@ fn prepare(
         context.engine,
         context.left(&limits),
     )?;
-    let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
-    let masked = decide::mask(request, &expect, &loaded.grants.srcip, context.hostname)
-        .map_err(NotRun::Declined)?;
+    let masked = view(context, executable, request, &loaded)?;
     Ok((loaded, masked))
+}
+
+/// What the response gets to see of the request.
+///
+/// # Errors
+/// [`NotRun::Declined`].
+pub fn view(
+    context: &Context<'_>,
+    executable: &str,
+    request: &Request,
+    loaded: &Loaded,
+) -> Result<Masked, NotRun> {
+    let expect = expects(context.conf, executable, loaded.grants.expect.as_ref());
+    decide::mask(request, &expect, &loaded.grants.srcip, context.hostname).map_err(NotRun::Declined)
 }
 
 /// Gives up what a delete is about without its guest: it is gone, or broken, or what
@@ -202,7 +167,6 @@ pub async fn release(
     why: &str,
     left: Duration,
 ) -> Outcome {
-    let event = decide::unmasked(request);
     let run = Run {
         response: executable.to_owned(),
         digest: String::new(),
@@ -210,15 +174,65 @@ pub async fn release(
         dialect: request.dialect,
         key: String::new(),
         origin: request.origin(executable),
-        event: event.clone(),
+        event: decide::unmasked(request),
         owner: None,
         dry_run: false,
         left,
+        term: None,
+        message: None,
     };
+    let_go(desk, run, why).await
+}
+
+/// Undoes a pending block: its guest is called with `delete`, then the host makes sure.
+/// Where the guest can't be loaded the host does it alone.
+pub async fn undo(
+    context: &Context<'_>,
+    pending: &Pending,
+    loaded: Result<&Loaded, String>,
+) -> Outcome {
+    let event = Event {
+        action: Action::Delete,
+        ..pending.event.clone()
+    };
+    match loaded {
+        Ok(loaded) => {
+            let asked = Asked {
+                executable: &pending.executable,
+                dialect: pending.dialect,
+                origin: pending.origin.clone(),
+                consent: Consent::Continue,
+                term: None,
+            };
+            conduct(context, asked, loaded, event).await
+        }
+        Err(why) => {
+            let run = Run {
+                response: pending.response.clone(),
+                digest: String::new(),
+                executable: pending.executable.clone(),
+                dialect: pending.dialect,
+                key: pending.key.clone(),
+                origin: pending.origin.clone(),
+                event,
+                owner: None,
+                dry_run: false,
+                left: context.grants.limits.wall,
+                term: None,
+                message: None,
+            };
+            let_go(context.desk, run, &why).await
+        }
+    }
+}
+
+/// The host's own release of everything that the run's block holds.
+async fn let_go(desk: &Desk, run: Run, why: &str) -> Outcome {
     let verdict = Verdict::NotRun {
         what: why.to_owned(),
     };
-    let records = bounded(left, async {
+    let (response, event) = (run.response.clone(), run.event.clone());
+    let records = bounded(run.left, async {
         let session = desk.begin(run).await;
         session.release().await;
         session
@@ -226,13 +240,13 @@ pub async fn release(
             .await
     });
     Outcome {
-        response: executable.to_owned(),
+        response,
         digest: String::new(),
         event,
         imports: Vec::new(),
-        verdict: Some(verdict.clone()),
-        used: Used::default(),
         records: records.await,
+        verdict: Some(verdict),
+        used: Used::default(),
         lines: Vec::new(),
     }
 }
@@ -248,6 +262,8 @@ pub struct Asked<'a> {
     pub origin: String,
     /// What the execd said.
     pub consent: Consent,
+    /// How long its block stands, where this host's own daemon ends it.
+    pub term: Option<Term>,
 }
 
 /// Runs a loaded response on an event, and makes sure of what `delete` promises.
@@ -270,6 +286,8 @@ pub async fn conduct(
         owner: context.owner.clone(),
         dry_run: context.dry_run,
         left: left(),
+        term: asked.term.clone(),
+        message: None,
     };
     let Ok(session) = tokio::time::timeout(left(), context.desk.begin(run)).await else {
         return outcome(
@@ -281,6 +299,16 @@ pub async fn conduct(
             Vec::new(),
         );
     };
+    if asked.term.is_some() && event.action == Action::Add {
+        let entered = tokio::time::timeout(left(), enter(&session)).await;
+        // Where the journal does not answer the response runs: the broker says of each
+        // effect what can be done without it.
+        if let Ok(Ok(Entrance::Stands { .. })) = entered {
+            let end = session.finish("renewed", serde_json::Value::Null);
+            let records = bounded(LAST_WORDS, end).await;
+            return outcome(loaded, event, None, Used::default(), records, Vec::new());
+        }
+    }
     if asked.consent == Consent::Abort {
         let renewed = bounded(left(), session.renew()).await;
         let stands = renewed.iter().any(|record| record.answer.is_ok());
@@ -314,6 +342,16 @@ pub async fn conduct(
     )
 }
 
+/// Calls for the run's block; what is being undone is waited for.
+async fn enter(session: &Session) -> Result<Entrance, Refusal> {
+    loop {
+        match session.enter(None).await? {
+            Entrance::Undoing => tokio::time::sleep(WHILE_UNDOING).await,
+            entrance => return Ok(entrance),
+        }
+    }
+}
+
 /// Waits for the broker, but not longer than there is time: it goes on without us,
 /// and the journal knows what it did.
 async fn bounded(left: Duration, records: impl Future<Output = Vec<Record>>) -> Vec<Record> {
@@ -338,24 +376,4 @@ pub fn key(executable: &str, event: &Event) -> String {
     .chain([("executable".to_owned(), executable.to_owned())])
     .collect();
     serde_json::to_string(&values).unwrap_or_default()
-}
-
-fn outcome(
-    loaded: &Loaded,
-    event: Event,
-    verdict: Option<Verdict>,
-    used: Used,
-    records: Vec<Record>,
-    lines: Vec<(Level, String)>,
-) -> Outcome {
-    Outcome {
-        imports: loaded.vessel.shape().imports.clone(),
-        response: loaded.name.clone(),
-        digest: loaded.digest.clone(),
-        event,
-        verdict,
-        used,
-        records,
-        lines,
-    }
 }

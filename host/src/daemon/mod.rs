@@ -1,0 +1,422 @@
+//! What every daemon of Retort is made of: orders come in, responses run side by side,
+//! what is due is undone, and the configuration is read again when it changes.
+//!
+//! One thread runs the guests: each yields every few microseconds, so that none keeps
+//! the others waiting. The broker has a thread of its own, and so has every helper.
+
+mod alone;
+mod lanes;
+mod legacy;
+mod quiet;
+mod settings;
+mod tally;
+mod timers;
+mod vessels;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use cap_std::fs::Dir;
+use tokio::sync::{Notify, Semaphore};
+use wasmtime::Engine;
+
+pub use alone::Alone;
+pub use quiet::Quiet;
+pub use settings::{Place, Settings};
+pub use tally::Counts;
+
+use crate::effect::broker::Broker;
+use crate::effect::desk::Desk;
+use crate::effect::{Done, Kind, Record};
+use crate::event::{Action, Dialect, Expect};
+use crate::journal::{Clock, Term};
+use crate::message::Echo;
+use crate::order::Order;
+use crate::registry::Loaded;
+use crate::report::{self, Log, Outcome};
+use crate::respond::{self, Asked, Consent, NotRun};
+use crate::root::Root;
+use crate::vessel::engine::{self, Allocation};
+use lanes::{Lanes, Turn};
+use settings::Stamp;
+use tally::Tally;
+use vessels::Vessels;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Daemon {
+    root: Root,
+    retort: PathBuf,
+    hostname: String,
+    engine: Engine,
+    desk: Desk,
+    settings: RefCell<Arc<Settings>>,
+    /// A configuration that could not be read: it is said once.
+    rejected: RefCell<Option<Stamp>>,
+    vessels: Vessels,
+    lanes: RefCell<Lanes>,
+    tally: Tally,
+    /// Guests that run at one time, of all responses.
+    berths: Semaphore,
+    /// Undos that run at one time, of each response.
+    undos: RefCell<HashMap<String, Rc<Semaphore>>>,
+    /// Something new is pending.
+    pending: Notify,
+    /// A run has ended.
+    ended: Notify,
+    clock: Clock,
+}
+
+impl Daemon {
+    /// A daemon for that installation. Nothing is served yet.
+    ///
+    /// # Errors
+    /// When the configuration, the engine or the broker's thread can't be had.
+    pub fn new(root: &Root, retort: &Path, clock: Clock) -> anyhow::Result<Rc<Self>> {
+        let settings = Settings::read(root, retort)?;
+        let engine = engine::engine(Allocation::Pooled).map_err(anyhow::Error::from)?;
+        engine::start_clock(&engine);
+        let mut world = settings
+            .premises
+            .world(retort, settings.premises.grants.limits.wall);
+        world.clock = clock.clone();
+        let hostname = nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Ok(Rc::new(Self {
+            root: root.clone(),
+            retort: retort.to_owned(),
+            hostname,
+            engine,
+            desk: Desk::open(Broker::new(world)).context("start the broker")?,
+            settings: RefCell::new(Arc::new(settings)),
+            rejected: RefCell::new(None),
+            vessels: Vessels::default(),
+            lanes: RefCell::default(),
+            tally: Tally::default(),
+            berths: Semaphore::new(engine::POOLED),
+            undos: RefCell::default(),
+            pending: Notify::new(),
+            ended: Notify::new(),
+            clock,
+        }))
+    }
+
+    /// The configuration as it is now. One that can't be read is said, and the last good
+    /// one holds: whoever breaks a file must not stop the responses with it.
+    pub async fn settings(&self) -> Arc<Settings> {
+        let stamp = Stamp::of(&self.root);
+        let settings = Arc::clone(&self.settings.borrow());
+        if settings.are(&stamp) || self.rejected.borrow().as_ref() == Some(&stamp) {
+            return settings;
+        }
+        match Settings::read(&self.root, &self.retort) {
+            Ok(fresh) => {
+                let fresh = Arc::new(fresh);
+                let wall = fresh.premises.grants.limits.wall;
+                let mut world = fresh.premises.world(&self.retort, wall);
+                world.clock = self.clock.clone();
+                self.desk.ask(move |broker| broker.settle(world)).await;
+                self.settings.replace(Arc::clone(&fresh));
+                self.vessels.clear();
+                self.rejected.replace(None);
+                self.say("the configuration was changed, and is read");
+                fresh
+            }
+            Err(why) => {
+                self.tally.count(|counts| &mut counts.misconfigured);
+                self.say(&format!("the configuration was changed and can't be read; the one before it holds: {why:#}"));
+                self.rejected.replace(Some(stamp));
+                settings
+            }
+        }
+    }
+
+    /// Takes an order: it runs when it is its turn. One that finds its response's queue
+    /// full is refused, and that is said.
+    pub fn take(self: &Rc<Self>, order: Order) {
+        let execd = self.settings.borrow().premises.grants.execd.clone();
+        let executable = order.executable.clone();
+        let turn = self
+            .lanes
+            .borrow_mut()
+            .arrive(order, execd.at_once, execd.waiting);
+        match turn {
+            Turn::Now(order) => {
+                let daemon = Rc::clone(self);
+                tokio::task::spawn_local(daemon.run_lane(*order));
+            }
+            Turn::Waits => {}
+            Turn::Full => {
+                self.tally.count(|counts| &mut counts.refused);
+                self.tell(&Outcome::failed(
+                    &executable,
+                    "add",
+                    &format!(
+                        "refused: {} of its orders wait already; write waiting = {} under [execd] in retort.toml to let more wait",
+                        execd.waiting,
+                        execd.waiting.saturating_mul(2)
+                    ),
+                ));
+            }
+        }
+    }
+
+    /// Runs orders of one response, one after another, until none waits.
+    async fn run_lane(self: Rc<Self>, order: Order) {
+        let executable = order.executable.clone();
+        let mut next = Some(order);
+        while let Some(order) = next {
+            self.obey(&order).await;
+            next = self.lanes.borrow_mut().next(&executable);
+        }
+        self.ended.notify_waiters();
+    }
+
+    /// Waits until nothing runs and nothing waits, but not longer than `patience`;
+    /// whether that is so.
+    pub async fn rest(&self, patience: Duration) -> bool {
+        let rest = async {
+            loop {
+                let ended = self.ended.notified();
+                let busy = {
+                    let lanes = self.lanes.borrow();
+                    lanes.running() > 0 || lanes.waiting() > 0
+                };
+                if !busy {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        tokio::time::timeout(patience, rest).await.is_ok()
+    }
+
+    /// Does one order, and says what came of it.
+    async fn obey(self: &Rc<Self>, order: &Order) {
+        let settings = self.settings().await;
+        if self.was_done(order).await {
+            self.tally.count(|counts| &mut counts.repeated);
+            return;
+        }
+        let place = settings.place(&order.executable);
+        if settings.premises.conf.disabled {
+            self.not_run(order, &NotRun::Disabled);
+            return;
+        }
+        match place {
+            Place::Component(path) => self.run(order, &settings, &path).await,
+            Place::Legacy(path) => legacy::obey(self, order, &settings, &path).await,
+            Place::NotAllowed(path) => self.no_response(
+                order,
+                &format!(
+                    "{} has no component beside it, and is not run outside the vessel; put a component there, or write allow = [\"{}\"] under [legacy] in retort.toml",
+                    path.display(),
+                    order.executable
+                ),
+            ),
+            Place::Missing => self.no_response(
+                order,
+                &format!(
+                    "there is neither a component nor a program for it in {}; run `retort install`",
+                    settings.premises.root.bin().display()
+                ),
+            ),
+        }
+        self.pending.notify_one();
+    }
+
+    /// Whether the order was done by a daemon that was started before this one.
+    async fn was_done(&self, order: &Order) -> bool {
+        let Some(once) = order.once.clone() else {
+            return false;
+        };
+        let known = self
+            .desk
+            .ask(move |broker| Ok(broker.journal()?.knows_origin(&once)))
+            .await;
+        let known: Option<Result<_, crate::effect::Refusal>> = known;
+        matches!(known, Some(Ok(Ok(true))))
+    }
+
+    async fn run(&self, order: &Order, settings: &Arc<Settings>, component: &Path) {
+        let started = Instant::now();
+        let request = &order.request;
+        let program = program(settings, &order.executable, request.dialect);
+        self.log(&report::started(request, &program, &report::now()));
+        let vessels = &self.vessels;
+        let loaded = vessels
+            .get(&order.executable, component, settings, &self.engine)
+            .await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(why) => return self.not_run(order, &NotRun::Load(why)),
+        };
+        let context = self.context(settings, started);
+        let expect = expects(order, settings, &loaded);
+        let masked = crate::decide::mask(request, &expect, &loaded.grants.srcip, &self.hostname);
+        let masked = match masked {
+            Ok(masked) => masked,
+            Err(declined) => return self.not_run(order, &NotRun::Declined(declined)),
+        };
+        let origin = order.once.clone();
+        let asked = Asked {
+            executable: &order.executable,
+            dialect: request.dialect,
+            origin: origin.unwrap_or_else(|| request.origin(&order.executable)),
+            consent: Consent::Continue,
+            term: Some(self.term(order, settings)),
+        };
+        let _berth = self.berths.acquire().await;
+        let outcome = respond::conduct(&context, asked, &loaded, masked.event).await;
+        self.came(&outcome);
+        let mut lines = vec![line(&Outcome::of(&outcome))];
+        if matches!(request.echo, Echo::Message(_)) {
+            lines.push(report::wazuh_line(&program, "Ended", &report::now()));
+        }
+        self.log(&lines);
+    }
+
+    /// How long the order's block stands.
+    fn term(&self, order: &Order, settings: &Settings) -> Term {
+        Term {
+            lasts: order.timeout.filter(|timeout| !timeout.is_zero()),
+            ladder: settings.premises.conf.repeated_offenders.clone(),
+            decay: settings.premises.grants.decay,
+        }
+    }
+
+    fn context<'a>(&'a self, settings: &'a Settings, started: Instant) -> respond::Context<'a> {
+        respond::Context {
+            grants: &settings.premises.grants,
+            conf: &settings.premises.conf,
+            registry: &settings.registry,
+            desk: &self.desk,
+            engine: &self.engine,
+            hostname: &self.hostname,
+            owner: None,
+            dry_run: false,
+            started,
+        }
+    }
+
+    /// Counts what came of a run.
+    fn came(&self, outcome: &respond::Outcome) {
+        let verdict = outcome.verdict.as_ref();
+        let verdict = verdict.map_or("renewed", crate::vessel::verdict::Verdict::name);
+        self.tally.run(&outcome.response, verdict);
+        for record in &outcome.records {
+            match &record.answer {
+                Err(refusal) if refusal.kind == Kind::Denied => {
+                    self.tally.denied(&outcome.response);
+                }
+                Ok(Done::Blocked {
+                    warning: Some(why), ..
+                }) if why.starts_with("over budget") => {
+                    self.tally.count(|counts| &mut counts.rationed);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn not_run(&self, order: &Order, why: &NotRun) {
+        let verdict = match why {
+            NotRun::Declined(_) => "declined",
+            NotRun::Disabled => "disabled",
+            NotRun::Load(_) | NotRun::NoAnswer(_) => "refused",
+        };
+        self.tally.run(&order.executable, verdict);
+        let action = order.request.action.to_string();
+        self.tell(&Outcome::not_run(&order.executable, &action, why));
+    }
+
+    fn no_response(&self, order: &Order, why: &str) {
+        self.tally.count(|counts| &mut counts.not_found);
+        let action = order.request.action.to_string();
+        self.tell(&Outcome::failed(
+            &order.executable,
+            &action,
+            &format!("refused: {why}"),
+        ));
+    }
+
+    /// An order came, or what was none.
+    pub fn received(&self) {
+        self.tally.count(|counts| &mut counts.received);
+    }
+
+    /// What came was no order.
+    pub fn malformed(&self) {
+        self.tally.count(|counts| &mut counts.malformed);
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// Says something that is no outcome: to whoever watches the daemon.
+    pub fn say(&self, what: &str) {
+        eprintln!("retort: {}", report::escape(what, 4096));
+    }
+
+    /// An outcome: into the log.
+    fn tell(&self, outcome: &Outcome) {
+        self.log(&[line(outcome)]);
+    }
+
+    /// Appends lines to `active-responses.log`. One that can't be written is no reason
+    /// not to act.
+    fn log(&self, lines: &[String]) {
+        let written = Dir::open_ambient_dir(self.root.logs(), cap_std::ambient_authority())
+            .map_err(anyhow::Error::from)
+            .and_then(|logs| Ok(Log::open(&logs)?))
+            .and_then(|mut log| Ok(lines.iter().try_for_each(|line| log.append(line))?));
+        if let Err(why) = written {
+            self.say(&format!("{why:#}"));
+        }
+    }
+}
+
+fn line(outcome: &Outcome) -> String {
+    report::outcome_line(outcome, &report::now())
+}
+
+/// What an order's response sees: what its command expects, narrowed by its grants.
+fn expects(order: &Order, settings: &Settings, loaded: &Loaded) -> Expect {
+    let granted = loaded.grants.expect.as_ref();
+    match (&order.expect, granted) {
+        (Some(expect), Some(granted)) => expect.intersection(granted).copied().collect(),
+        (Some(expect), None) => expect.clone(),
+        (None, _) => respond::expects(&settings.premises.conf, &order.executable, granted),
+    }
+}
+
+/// The program as the original's log line has it: OSSEC starts it by its whole path,
+/// Wazuh from its own folder.
+fn program(settings: &Settings, executable: &str, dialect: Dialect) -> String {
+    if dialect == Dialect::Ossec {
+        let program = settings.premises.root.bin().join(executable);
+        program.to_string_lossy().into_owned()
+    } else {
+        format!("active-response/bin/{executable}")
+    }
+}
+
+/// What a release without a guest did, for the log.
+fn swept(response: &str, why: &str, record: &Record) -> Outcome {
+    Outcome {
+        response: response.to_owned(),
+        action: Action::Delete.to_string(),
+        verdict: format!("swept, because of {why}"),
+        effects: vec![report::effect(record)],
+        ..Outcome::default()
+    }
+}

@@ -1,0 +1,146 @@
+//! The blocks that this host's own daemon answers for: called for, renewed, undone.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::broker::{Broker, trouble};
+use super::context::Context;
+use super::{Record, Refusal};
+use crate::journal::{Door, Entered, Pending};
+
+/// Whether a response has to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entrance", rename_all = "kebab-case")]
+pub enum Entrance {
+    /// It has: its block is new, or nobody holds it any more.
+    Run {
+        /// How long it will stand; none without an end.
+        lasts: Option<Duration>,
+        /// The step of the ladder; 0 for the first time.
+        step: u32,
+    },
+    /// Its block stands, and its deadline starts anew.
+    Stands {
+        /// How long it stands from now on.
+        lasts: Option<Duration>,
+        /// The step of the ladder.
+        step: u32,
+        /// What was renewed in the firewall.
+        records: Vec<Record>,
+    },
+    /// It is being undone just now: ask again in a moment.
+    Undoing,
+}
+
+impl Broker {
+    /// The run's block is called for.
+    pub(super) fn enter(
+        &mut self,
+        context: &Context,
+        key: Option<String>,
+    ) -> Result<Entrance, Refusal> {
+        let Some(term) = context.run.term.as_ref().filter(|_| !context.observes) else {
+            return Ok(Entrance::Run {
+                lasts: None,
+                step: 0,
+            });
+        };
+        let longest = self.world.grants.firewall.longest;
+        let entered = self.lock(context.patience()).and_then(|_lock| {
+            let now = self.now()?;
+            let known = context.journaled.get().copied();
+            let mut invocation = context.invocation();
+            invocation.key = key.unwrap_or(invocation.key);
+            let (run, door) = self
+                .journal()?
+                .enter(&now, &invocation, known, term)
+                .map_err(trouble)?;
+            let _ = context.journaled.set(run);
+            Ok(door)
+        })?;
+        let Entered {
+            renewed,
+            lasts,
+            step,
+        } = match entered {
+            Door::Open(entered) => entered,
+            Door::Undoing => return Ok(Entrance::Undoing),
+        };
+        let stands = lasts.map_or(longest, |lasts| lasts.min(longest));
+        let _ = context.stands.set(stands);
+        if renewed {
+            let records = self.renew_all(context);
+            // What stood and nobody holds was taken out by hand: it is done again.
+            let held = !records.is_empty() || context.grants.firewall.is_none();
+            if held {
+                return Ok(Entrance::Stands {
+                    lasts,
+                    step,
+                    records,
+                });
+            }
+        }
+        Ok(Entrance::Run { lasts, step })
+    }
+
+    /// Begins the undo of what is due, at most `limit` blocks; with `interrupted` also of
+    /// what another process began to undo and did not end.
+    ///
+    /// # Errors
+    /// When the journal does not answer.
+    pub fn begin_undo(&mut self, interrupted: bool, limit: u32) -> Result<Vec<Pending>, Refusal> {
+        let now = self.now()?;
+        let due = self
+            .journal()?
+            .due_pending(&now, interrupted, limit)
+            .map_err(trouble)?;
+        let ids: Vec<i64> = due.iter().map(|pending| pending.id).collect();
+        if !ids.is_empty() {
+            let _lock = self.lock(self.world.budget)?;
+            self.journal()?.undoing(&ids).map_err(trouble)?;
+        }
+        Ok(due)
+    }
+
+    /// Everything that is pending, due or not, begins to be undone.
+    ///
+    /// # Errors
+    /// When the journal does not answer.
+    pub fn begin_undo_of_all(&mut self) -> Result<Vec<Pending>, Refusal> {
+        let all = self.journal()?.all_pending().map_err(trouble)?;
+        let ids: Vec<i64> = all.iter().map(|pending| pending.id).collect();
+        let _lock = self.lock(self.world.budget)?;
+        self.journal()?.undoing(&ids).map_err(trouble)?;
+        Ok(all)
+    }
+
+    /// A block is undone.
+    ///
+    /// # Errors
+    /// When the journal does not take it: it is undone again then.
+    pub fn undone(&mut self, pending: i64) -> Result<(), Refusal> {
+        let _lock = self.lock(self.world.budget)?;
+        self.journal()?.undone(pending).map_err(trouble)
+    }
+
+    /// How long until the next thing is due; none where nothing is.
+    ///
+    /// # Errors
+    /// When the journal does not answer.
+    pub fn next_due(&mut self) -> Result<Option<Duration>, Refusal> {
+        let now = self.now()?;
+        let due = self.journal()?.next_due(&now).map_err(trouble)?;
+        Ok(due.map(|due| due.saturating_sub(now.boot)))
+    }
+
+    /// Carries deadlines of an earlier boot over into this one.
+    ///
+    /// # Errors
+    /// When the journal does not answer.
+    pub fn carry_over(&mut self) -> Result<(), Refusal> {
+        let now = self.now()?;
+        let _lock = self.lock(self.world.budget)?;
+        self.journal()?.carry_over(&now).map_err(trouble)
+    }
+}

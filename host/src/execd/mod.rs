@@ -1,0 +1,239 @@
+//! `retort execd`: serves the queue of ossec-execd or wazuh-execd in its place, for an
+//! analysisd or agentd that does not notice.
+
+mod pidfile;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::unistd::{Gid, Group};
+use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::conf::grants::OnStop;
+use crate::daemon::{Alone, Daemon, Quiet, Settings};
+use crate::event::Dialect;
+use crate::journal::Clock;
+use crate::message::execd::{self as message, Wanted};
+use crate::order::Order;
+use crate::root::Root;
+use pidfile::PidFile;
+
+/// Orders that are read from the queue before anything else gets its turn.
+const AT_ONCE: usize = 64;
+
+/// How long orders that have begun, or wait, may take when the daemon stops.
+const LAST_ORDERS: Duration = Duration::from_secs(10);
+
+/// How long everything may take to be released when the daemon stops: service managers
+/// wait 90 s.
+const LAST_RELEASES: Duration = Duration::from_secs(60);
+
+/// How the daemon was called.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// It stays in the foreground.
+    pub foreground: bool,
+    /// The group that may write to the queue; none for that of its folder.
+    pub group: Option<String>,
+    /// Says more.
+    pub debug: bool,
+}
+
+/// Serves the queue until it is told to stop.
+///
+/// # Errors
+/// What keeps it from serving, with what mends it.
+pub fn serve(root: &Root, retort: &Path, options: &Options) -> anyhow::Result<()> {
+    let settings = Settings::read(root, retort)?;
+    let grants = &settings.premises.grants;
+    let (dialect, own_queue) = (grants.dialect, grants.execd.own_queue);
+    if settings.premises.conf.disabled {
+        eprintln!("retort: (1350): Active response disabled. Exiting.");
+        return Ok(());
+    }
+    let group = options.group.as_deref().map(gid).transpose()?;
+    let handed = socket::handed();
+    crate::vessel::clear_environment();
+    if !options.foreground {
+        nix::unistd::daemon(false, false).context("go into the background")?;
+    }
+    let _alone = Alone::take(root, "execd")?;
+    let queue = match handed {
+        Some(socket) => socket::Queue {
+            socket,
+            path: None,
+            taken: false,
+        },
+        None => socket::bind(&socket::path(root, dialect), group, own_queue)?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let daemon = Daemon::new(root, retort, Clock::System)?;
+        let pid_file = own_queue.then(|| PidFile::write(root, dialect));
+        if queue.taken {
+            daemon.say(&format!(
+                "the queue was taken from {0}: stop it, so that it ends its own blocks; until they are started again analysisd and agentd speak to it and not to us",
+                pidfile::name(dialect)
+            ));
+        }
+        if let Some(Err(why)) = &pid_file {
+            daemon.say(&format!("no pid file for the original's control program: {why}"));
+        }
+        let done = Execd::new(Rc::clone(&daemon), options.debug).work(queue.socket).await;
+        if let Some(path) = &queue.path {
+            let _ = std::fs::remove_file(path);
+        }
+        done
+    })
+}
+
+fn gid(name: &str) -> anyhow::Result<Gid> {
+    let group = Group::from_name(name)?;
+    Ok(group
+        .with_context(|| format!("there is no group `{name}`; name one that is in /etc/group"))?
+        .gid)
+}
+
+/// A daemon at its queue.
+#[derive(Debug)]
+pub struct Execd {
+    daemon: Rc<Daemon>,
+    malformed: RefCell<Quiet>,
+    debug: bool,
+}
+
+impl Execd {
+    /// At the queue of that daemon.
+    #[must_use]
+    pub fn new(daemon: Rc<Daemon>, debug: bool) -> Self {
+        Self {
+            daemon,
+            malformed: RefCell::default(),
+            debug,
+        }
+    }
+
+    /// Takes orders until a signal comes; then ends what has begun.
+    async fn work(self, socket: std::os::unix::net::UnixDatagram) -> anyhow::Result<()> {
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket)?;
+        let mut stop = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::quit())?,
+            signal(SignalKind::alarm())?,
+        ];
+        // The original ignores it; here the configuration is read with the next order.
+        let mut hangup = signal(SignalKind::hangup())?;
+        let time = tokio::task::spawn_local(Rc::clone(&self.daemon).keep_time());
+        self.daemon
+            .say(&format!("Started (pid: {}).", std::process::id()));
+        let [terminate, interrupt, quit, alarm] = &mut stop;
+        let stopped = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
+                _ = alarm.recv() => {}
+            }
+        };
+        tokio::select! {
+            failed = self.listen(&socket) => failed?,
+            () = stopped => {}
+            () = async { while hangup.recv().await.is_some() {} } => {}
+        }
+        self.daemon.say("(1314): Shutdown received.");
+        if !self.daemon.rest(LAST_ORDERS).await {
+            self.daemon
+                .say("some orders did not end in time; what they did is in the journal");
+        }
+        let settings = self.daemon.settings().await;
+        if settings.premises.grants.on_stop == OnStop::Release {
+            self.daemon.release_all(LAST_RELEASES).await;
+        }
+        time.abort();
+        Ok(())
+    }
+
+    async fn listen(&self, socket: &UnixDatagram) -> anyhow::Result<()> {
+        let mut datagram = vec![0; message::LONGEST];
+        loop {
+            socket.readable().await.context("wait for the queue")?;
+            for _ in 0..AT_ONCE {
+                match socket.try_recv(&mut datagram) {
+                    Ok(length) => {
+                        self.hear(datagram.get(..length).unwrap_or_default()).await;
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+                    Err(e) => return Err(e).context("read the queue"),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One datagram.
+    pub async fn hear(&self, datagram: &[u8]) {
+        self.daemon.received();
+        match self.order(datagram).await {
+            Ok(order) => {
+                if self.debug {
+                    self.daemon.say(&format!("order for {}", order.executable));
+                }
+                self.daemon.take(order);
+            }
+            Err(why) => {
+                self.daemon.malformed();
+                let said = self.malformed.borrow_mut().hear(&why);
+                if let Some(said) = said {
+                    self.daemon.say(&said);
+                }
+            }
+        }
+    }
+
+    async fn order(&self, datagram: &[u8]) -> Result<Order, String> {
+        let settings = self.daemon.settings().await;
+        let dialect = settings.premises.grants.dialect;
+        let called = message::read(datagram, dialect).map_err(|why| why.to_string())?;
+        let (executable, seconds) = match called.name {
+            Wanted::Named(name) => {
+                let found = settings.named(&name);
+                let (executable, timeout) = found
+                    .ok_or_else(|| format!("(1311): Invalid command name '{name}' provided."))?;
+                (executable.to_owned(), timeout)
+            }
+            Wanted::Custom(file) => (file, 0),
+            Wanted::Restart => ("restart-wazuh".to_owned(), 0),
+        };
+        let program = match dialect {
+            Dialect::Ossec => settings.premises.root.bin().join(&executable),
+            Dialect::Wazuh4 | Dialect::Wazuh5 => {
+                PathBuf::from("active-response/bin").join(&executable)
+            }
+        };
+        let request = called
+            .body
+            .request(&program.to_string_lossy(), dialect)
+            .map_err(|why| format!("{executable}: {why}"))?;
+        let seconds = request.timeout.unwrap_or(seconds);
+        Ok(Order {
+            executable,
+            timeout: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+            request,
+            expect: None,
+            raw: Some(called.body),
+            once: None,
+        })
+    }
+}

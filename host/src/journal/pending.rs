@@ -1,0 +1,451 @@
+//! What has to be undone, and when: one row for each block that this host's own daemon
+//! answers for, whatever its response did. The index on its deadlines is the timer.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params, params};
+use serde::Serialize;
+
+use super::history::begin;
+use super::hold::{json, seconds, unjson};
+use super::{Error, Invocation, Journal, Now};
+use crate::event::{Dialect, Event};
+
+/// How long an alert's block stands, and how much longer for whoever comes again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Term {
+    /// The timeout; none where nobody asked for an end.
+    pub lasts: Option<Duration>,
+    /// What the next ones last, in minutes: `repeated_offenders`.
+    pub ladder: Vec<u32>,
+    /// An offender who was quiet for that long begins anew.
+    pub decay: Duration,
+}
+
+/// A block that is to be undone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pending {
+    /// Its number.
+    pub id: i64,
+    /// The run that began it.
+    pub run: i64,
+    /// Whose.
+    pub response: String,
+    /// For which block.
+    pub key: String,
+    /// The executable's name in `ar.conf`.
+    pub executable: String,
+    /// Who asked.
+    pub dialect: Dialect,
+    /// What add and delete have in common.
+    pub origin: String,
+    /// The masked event that began it.
+    pub event: Event,
+    /// The message as it came, where the executable itself has to get it again.
+    pub message: Option<String>,
+    /// Its undo was begun.
+    pub undoing: bool,
+    /// For how long.
+    pub lasts: Duration,
+    #[serde(skip)]
+    boot_id: String,
+    /// May be negative: a deadline that was carried over a reboot.
+    #[serde(skip)]
+    since_boot: f64,
+    #[serde(skip)]
+    since_wall: f64,
+}
+
+impl Pending {
+    /// What is left of it: by the boot clock within one boot, by the wall clock across
+    /// a reboot, which can neither lengthen nor undo it.
+    #[must_use]
+    pub fn left(&self, now: &Now) -> Duration {
+        self.lasts.saturating_sub(self.age(now))
+    }
+
+    /// How long its deadline is over.
+    #[must_use]
+    pub fn overdue(&self, now: &Now) -> Duration {
+        self.age(now).saturating_sub(self.lasts)
+    }
+
+    fn age(&self, now: &Now) -> Duration {
+        let age = if now.boot_id == self.boot_id {
+            now.boot.as_secs_f64() - self.since_boot
+        } else {
+            now.wall.as_secs_f64() - self.since_wall
+        };
+        Duration::try_from_secs_f64(age.max(0.0)).unwrap_or(Duration::MAX)
+    }
+}
+
+/// What became of a call for a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Entered {
+    /// It stood already, and its deadline starts anew.
+    pub renewed: bool,
+    /// For how long it stands; none without an end.
+    pub lasts: Option<Duration>,
+    /// The step of the ladder that it is on; 0 for the first time.
+    pub step: u32,
+}
+
+/// Why a block can't be entered.
+#[derive(Debug)]
+pub enum Door {
+    /// Come in.
+    Open(Entered),
+    /// It is being undone just now.
+    Undoing,
+}
+
+impl Journal {
+    /// A block is called for: it is pending from now on, or once more. The row is on the
+    /// disk with the first intent of its run.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn enter(
+        &mut self,
+        now: &Now,
+        invocation: &Invocation,
+        known: Option<i64>,
+        term: &Term,
+    ) -> Result<(i64, Door), Error> {
+        self.relaxed(|journal| {
+            journal.write(|t| {
+                let run = match known {
+                    Some(run) => run,
+                    None => begin(t, now, invocation)?,
+                };
+                let (response, key) = (&invocation.response, &invocation.key);
+                let Open::Found { open } = open(t, response, key)? else {
+                    return Ok((run, Door::Undoing));
+                };
+                let step = match term.lasts {
+                    Some(_) => climb(t, now, response, key, term)?,
+                    None => 0,
+                };
+                let asked = term.lasts.map(|timeout| lasts(timeout, &term.ladder, step));
+                let lasts = match open {
+                    // OSSEC lets what stands keep its time, unless the ladder says more;
+                    // Wazuh gives it the new one.
+                    Some((id, old)) => {
+                        let keeps = invocation.dialect == Dialect::Ossec && step == 0;
+                        let lasts = asked.filter(|_| !keeps).unwrap_or(old);
+                        restart(t, now, id, lasts)?;
+                        Some(lasts)
+                    }
+                    None => {
+                        if let Some(lasts) = asked {
+                            insert(t, now, run, invocation, lasts)?;
+                        }
+                        asked
+                    }
+                };
+                let entered = Entered {
+                    renewed: open.is_some(),
+                    lasts,
+                    step,
+                };
+                Ok((run, Door::Open(entered)))
+            })
+        })
+    }
+
+    /// The pending block of that key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn pending_of(&self, response: &str, key: &str) -> Result<Option<Pending>, Error> {
+        let found = self.pendings(
+            "pending.response = ?1 AND pending.key = ?2",
+            params![response, key],
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// All that is pending, the next to be undone first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn all_pending(&self) -> Result<Vec<Pending>, Error> {
+        self.pendings("1", params![])
+    }
+
+    /// What has to be undone now, at most `limit` of it: over its deadline, or begun to
+    /// be undone by a process that is gone (`interrupted`). What a reboot left has to be
+    /// carried over first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn due_pending(
+        &self,
+        now: &Now,
+        interrupted: bool,
+        limit: u32,
+    ) -> Result<Vec<Pending>, Error> {
+        self.pendings(
+            "pending.id IN (
+                SELECT * FROM (SELECT id FROM pending WHERE boot_id = ?2 AND due_boot <= ?1
+                    AND (?4 OR state = 'open') ORDER BY due_boot LIMIT ?3)
+                UNION SELECT * FROM (SELECT id FROM pending WHERE ?4 AND state = 'undoing' LIMIT ?3))",
+            params![now.boot.as_secs_f64(), now.boot_id, limit, interrupted],
+        )
+    }
+
+    /// When the next thing is due, pending or held, by the boot clock.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn next_due(&self, now: &Now) -> Result<Option<Duration>, Error> {
+        self.connection
+            .prepare_cached(
+                "SELECT min(due) FROM (
+                    SELECT (SELECT min(due_boot) FROM pending WHERE boot_id = ?1 AND state = 'open') AS due
+                    UNION ALL SELECT (SELECT min(due_boot) FROM hold WHERE closed IS NULL AND boot_id = ?1))",
+            )
+            .and_then(|mut s| s.query_row([&now.boot_id], |row| row.get::<_, Option<f64>>(0)))
+            .map(|due| due.map(|due| Duration::try_from_secs_f64(due).unwrap_or_default()))
+            .map_err(|e| self.wrong(e))
+    }
+
+    /// The undo of these begins.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn undoing(&mut self, ids: &[i64]) -> Result<(), Error> {
+        self.write(|t| {
+            let mut begin =
+                t.prepare_cached("UPDATE pending SET state = 'undoing' WHERE id = ?1")?;
+            ids.iter().try_for_each(|id| begin.execute([id]).map(drop))
+        })
+    }
+
+    /// It is undone. A crash of the machine may forget that; then it is undone again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn undone(&mut self, id: i64) -> Result<(), Error> {
+        self.relaxed(|journal| {
+            journal.write(|t| {
+                t.prepare_cached("DELETE FROM pending WHERE id = ?1")?
+                    .execute([id])
+                    .map(drop)
+            })
+        })
+    }
+
+    /// Carries deadlines of an earlier boot over into this one: what the wall clock says
+    /// is left of each, within nothing and all of it. From then on no clock step counts.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn carry_over(&mut self, now: &Now) -> Result<(), Error> {
+        let (boot, wall) = (now.boot.as_secs_f64(), now.wall.as_secs_f64());
+        let boots = self.boots()?;
+        if boots.iter().all(|boot| *boot == now.boot_id) {
+            return Ok(());
+        }
+        self.write(|t| {
+            t.execute(
+                "UPDATE pending SET boot_id = ?1,
+                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
+                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts
+                 WHERE boot_id <> ?1",
+                params![now.boot_id, boot, wall],
+            )?;
+            t.execute(
+                "UPDATE hold SET boot_id = ?1,
+                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
+                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts,
+                 orphan_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + orphan_lasts
+                 WHERE closed IS NULL AND boot_id <> ?1",
+                params![now.boot_id, boot, wall],
+            )
+            .map(drop)
+        })
+    }
+
+    /// The boots that deadlines count by: one, and the one before it after a reboot.
+    fn boots(&self) -> Result<Vec<String>, Error> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT min(boot_id) FROM pending UNION SELECT max(boot_id) FROM pending
+                 UNION SELECT min(boot_id) FROM hold WHERE closed IS NULL
+                 UNION SELECT max(boot_id) FROM hold WHERE closed IS NULL",
+            )?;
+            statement
+                .query_map([], |row| row.get::<_, Option<String>>(0))?
+                .filter_map(Result::transpose)
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|e| self.wrong(e))
+    }
+
+    /// Whether a run of that origin is known.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn knows_origin(&self, origin: &str) -> Result<bool, Error> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM run WHERE origin = ?1 LIMIT 1")
+            .and_then(|mut s| s.exists([origin]))
+            .map_err(|e| self.wrong(e))
+    }
+
+    fn pendings(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Pending>, Error> {
+        let sql = format!(
+            "SELECT pending.*, run.dialect AS dialect, run.origin AS origin, run.event AS event
+             FROM pending JOIN run ON run.id = pending.run WHERE {which}
+             ORDER BY pending.due_boot, pending.id"
+        );
+        let read = || {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            statement
+                .query_map(of, pending)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|e| self.wrong(e))
+    }
+}
+
+/// The state of what nobody has begun to undo.
+const OPEN: &str = "open";
+
+/// What stands under a key.
+enum Open {
+    /// Its number and its time, or nothing.
+    Found { open: Option<(i64, Duration)> },
+    /// Something that is on its way out.
+    Undoing,
+}
+
+fn open(t: &Transaction<'_>, response: &str, key: &str) -> rusqlite::Result<Open> {
+    let found = t
+        .prepare_cached("SELECT id, state, lasts FROM pending WHERE response = ?1 AND key = ?2")?
+        .query_row(params![response, key], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
+        })
+        .optional()?;
+    Ok(match found {
+        None => Open::Found { open: None },
+        Some((id, state, lasts)) if state == OPEN => Open::Found {
+            open: Some((id, seconds(lasts))),
+        },
+        Some(_) => Open::Undoing,
+    })
+}
+
+/// How long the block stands on that step of the ladder: the last one for ever after.
+fn lasts(timeout: Duration, ladder: &[u32], step: u32) -> Duration {
+    let at = usize::try_from(step).unwrap_or(usize::MAX).checked_sub(1);
+    let minutes = at.and_then(|at| ladder.get(at).or(ladder.last()));
+    minutes.map_or(timeout, |minutes| {
+        Duration::from_secs(u64::from(*minutes).saturating_mul(60))
+    })
+}
+
+/// Counts an offence; which one it is, from 0.
+fn climb(
+    t: &Transaction<'_>,
+    now: &Now,
+    response: &str,
+    key: &str,
+    term: &Term,
+) -> rusqlite::Result<u32> {
+    if term.ladder.is_empty() {
+        return Ok(0);
+    }
+    let wall = now.wall.as_secs_f64();
+    let before: Option<u32> = t
+        .prepare_cached(
+            "SELECT count FROM offender WHERE response = ?1 AND key = ?2 AND ?3 - last < ?4",
+        )?
+        .query_row(
+            params![response, key, wall, term.decay.as_secs_f64()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let step = before.map_or(0, |count| count.saturating_add(1));
+    t.prepare_cached(
+        "INSERT OR REPLACE INTO offender (response, key, count, last) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![response, key, step, wall])?;
+    forget(t, wall, term.decay)?;
+    Ok(step)
+}
+
+/// Offenders who were quiet for long enough, a few at a time.
+fn forget(t: &Transaction<'_>, wall: f64, decay: Duration) -> rusqlite::Result<()> {
+    t.prepare_cached(
+        "DELETE FROM offender WHERE (response, key) IN
+         (SELECT response, key FROM offender WHERE last <= ?1 LIMIT 4)",
+    )?
+    .execute([wall - decay.as_secs_f64()])
+    .map(drop)
+}
+
+fn insert(
+    t: &Transaction<'_>,
+    now: &Now,
+    run: i64,
+    invocation: &Invocation,
+    lasts: Duration,
+) -> rusqlite::Result<()> {
+    t.prepare_cached(
+        "INSERT INTO pending (run, response, key, executable, message, state, boot_id, began_boot,
+         began_wall, lasts, due_boot)
+         VALUES (:run, :response, :key, :executable, :message, 'open', :boot_id, :boot, :wall,
+         :lasts, :boot + :lasts)",
+    )?
+    .execute(named_params! {
+        ":run": run,
+        ":response": invocation.response,
+        ":key": invocation.key,
+        ":executable": invocation.executable,
+        ":message": invocation.message.as_ref().map(json),
+        ":boot_id": now.boot_id,
+        ":boot": now.boot.as_secs_f64(),
+        ":wall": now.wall.as_secs_f64(),
+        ":lasts": lasts.as_secs_f64(),
+    })
+    .map(drop)
+}
+
+/// The deadline runs from now on.
+fn restart(t: &Transaction<'_>, now: &Now, id: i64, lasts: Duration) -> rusqlite::Result<()> {
+    t.prepare_cached(
+        "UPDATE pending SET boot_id = ?2, began_boot = ?3, began_wall = ?4, lasts = ?5,
+         due_boot = ?3 + ?5 WHERE id = ?1",
+    )?
+    .execute(params![
+        id,
+        now.boot_id,
+        now.boot.as_secs_f64(),
+        now.wall.as_secs_f64(),
+        lasts.as_secs_f64()
+    ])
+    .map(drop)
+}
+
+fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
+    let message: Option<String> = row.get("message")?;
+    Ok(Pending {
+        id: row.get("id")?,
+        run: row.get("run")?,
+        response: row.get("response")?,
+        key: row.get("key")?,
+        executable: row.get("executable")?,
+        dialect: unjson(row, "dialect")?,
+        origin: row.get("origin")?,
+        event: unjson(row, "event")?,
+        message: message.and_then(|text| serde_json::from_str(&text).ok()),
+        undoing: row.get::<_, String>("state")? != OPEN,
+        lasts: seconds(row.get("lasts")?),
+        boot_id: row.get("boot_id")?,
+        since_boot: row.get("began_boot")?,
+        since_wall: row.get("began_wall")?,
+    })
+}

@@ -289,6 +289,74 @@ fn networks_are_cut_and_given_back() {
     let output = run("hostile", "unblock-network", "2001:db8:1::8", "125");
     assert!(output.status.success(), "{output:?}");
     assert!(reaches(&net.client, HOST6, 22), "{}", table());
+
+    // An address of this host's own inside a held network: that is let go.
+    block("hostile", "203.0.113.0", "24");
+    block("other", "203.0.113.128", "25");
+    net.host.sh("ip addr add 203.0.113.5/32 dev h0");
+    let swept = retort(&["sweep"]);
+    let said = String::from_utf8_lossy(&swept.stdout).into_owned();
+    assert!(said.contains("unblock 203.0.113.0/24: done"), "{swept:?}");
+    let left = table();
+    assert!(
+        left.contains("203.0.113.128/25") && !left.contains("203.0.113.0/24"),
+        "{left}"
+    );
+}
+
+/// An open connection is no session; what logind has written down is one, for members
+/// of the group, before the alert.
+#[test]
+fn a_brute_forcer_on_an_open_connection_is_cut_and_an_admin_is_not() {
+    let net = Net::new("ossec");
+    let path = net.root.path().join("retort/retort.toml");
+    let grants = std::fs::read_to_string(&path).unwrap();
+    let protects = "[firewall]\nprotect_admin_sessions = \"root\"\n";
+    net.root.grant(&grants.replace("[firewall]\n", protects));
+    let sessions = net.root.path().join("sessions");
+    std::fs::create_dir_all(sessions.join("systemd/sessions")).unwrap();
+    // The namespace's own /run: what this machine has there is none of the test's.
+    let add = || {
+        let line = format!(
+            "mount --bind {} /run && exec {} add - {CLIENT4} 1795489577.1 5712 /x -",
+            sessions.display(),
+            net.root.bin("firewall-drop").display()
+        );
+        let mut command = net.host.command("/bin/sh");
+        command.args(["-c", &line]).status().unwrap().success()
+    };
+    let session = |user: &str, class: &str, since: u64| {
+        let text = format!(
+            "USER={user}\nCLASS={class}\nSTATE=active\nREMOTE_HOST={CLIENT4}\nREALTIME={since}000000\n"
+        );
+        std::fs::write(sessions.join("systemd/sessions/7"), text).unwrap();
+    };
+    let mut open = Connection::open(&net.client, HOST4, 22).expect("it works before");
+    // The clock says that the alert is yet to come: then it came when it was received.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let alerted = now.min(1_795_489_577);
+    for (user, class, since, stays) in [
+        ("root", "user", alerted - 1, true),
+        ("nobody", "user", alerted - 1, false),
+        ("root", "greeter", alerted - 1, false),
+        ("root", "user", now + 60, false),
+    ] {
+        session(user, class, since);
+        assert_eq!(add(), !stays, "{user}, {class}: {}", net.root.log());
+        assert_eq!(reaches(&net.client, HOST4, 22), stays, "{user}, {class}");
+        if stays {
+            assert!(open.works());
+            let log = net.root.log();
+            assert!(log.contains("root is logged in from"), "{log}");
+        } else {
+            assert_eq!(net.ossec("delete", CLIENT4), 0);
+        }
+    }
+    std::fs::remove_file(sessions.join("systemd/sessions/7")).unwrap();
+    assert!(add() && !open.works(), "{}", net.root.log());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,5 +133,13 @@ impl Event {
             extra_args: Vec::new(),
             timeout: None,
         }
+    }
+
+    /// When the alert was raised, since the epoch: the ids of OSSEC's and Wazuh's alerts
+    /// begin with it.
+    #[must_use]
+    pub fn alerted(&self) -> Option<Duration> {
+        let (seconds, _) = self.alert_id.as_deref()?.split_once('.')?;
+        seconds.parse().ok().map(Duration::from_secs)
     }
 }

@@ -142,9 +142,14 @@ pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
 pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let protect = broker.protect_list()?;
     let holds = broker.open_holds()?;
+    let alerted = |hold: &Hold| {
+        hold.event
+            .alerted()
+            .map_or(hold.since, |at| at.min(hold.since))
+    };
     Ok(holds
         .iter()
-        .filter(|hold| protect.refuses(hold.network).is_some())
+        .filter(|hold| protect.refuses_alert(hold.network, alerted(hold)).is_some())
         .map(|hold| broker.release(hold, "the protect list"))
         .collect())
 }

@@ -3,6 +3,7 @@
 
 pub mod netlink;
 pub mod nftables;
+pub mod watch;
 
 use std::net::IpAddr;
 use std::time::Duration;

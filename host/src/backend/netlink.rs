@@ -4,20 +4,22 @@
 //! given a timeout, and takes a batch of exactly 64 messages as acknowledged before
 //! the kernel has spoken, so the socket is ours.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use netlink_bindings::traits::{NetlinkRequest, Protocol};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
 /// One datagram of the kernel: dumps use up to 32 KiB.
-const DATAGRAM: usize = 64 << 10;
+pub(super) const DATAGRAM: usize = 64 << 10;
 
 /// A dump of 100 000 elements has some thousand datagrams; more is no answer.
 const DATAGRAMS: usize = 100_000;
@@ -39,10 +41,22 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 16;
 
+/// The port of every socket of this process that changes the firewall. Whoever hears
+/// of a change knows by it whether it was this process's own.
+static OURS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Whether the port is that of a socket of this process that changes the firewall.
+pub(super) fn is_ours(port: u32) -> bool {
+    let ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+    ours.contains(&port)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
+    /// In [`OURS`].
+    port: Option<u32>,
     buffer: Vec<u8>,
     sequence: u32,
 }
@@ -65,8 +79,17 @@ impl Netlink {
         let timeout = TimeVal::new(seconds, micros);
         setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
         setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
+        let mut port = None;
+        if protocol == SockProtocol::NetlinkNetFilter {
+            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+            let own = getsockname::<NetlinkAddr>(socket.as_raw_fd())?.pid();
+            let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+            ours.insert(own);
+            port = Some(own);
+        }
         Ok(Self {
             socket,
+            port,
             buffer: vec![0; DATAGRAM],
             sequence: 1,
         })
@@ -176,7 +199,7 @@ impl Netlink {
         }
     }
 
-    fn receive(&mut self, flags: MsgFlags, mut each: impl FnMut(&Header, &[u8])) -> io::Result<()> {
+    fn receive(&mut self, flags: MsgFlags, each: impl FnMut(&Header, &[u8])) -> io::Result<()> {
         let length = loop {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
                 Ok(length) => break length,
@@ -185,25 +208,44 @@ impl Netlink {
                 Err(errno) => return Err(errno.into()),
             }
         };
-        let mut rest = self.buffer.get(..length).unwrap_or_default();
-        while let Some(header) = Header::read(rest) {
-            let Some(body) = rest.get(HEADER..header.length) else {
-                return Err(io::ErrorKind::InvalidData.into());
-            };
-            each(&header, body);
-            rest = rest
-                .get(header.length.next_multiple_of(4)..)
-                .unwrap_or_default();
-        }
-        Ok(())
+        messages(self.buffer.get(..length).unwrap_or_default(), each)
     }
 }
 
-struct Header {
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        if let Some(port) = self.port {
+            let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+            ours.remove(&port);
+        }
+    }
+}
+
+/// Gives the messages of a datagram to `each`.
+///
+/// # Errors
+/// `InvalidData` for one that is cut off.
+pub(super) fn messages(mut rest: &[u8], mut each: impl FnMut(&Header, &[u8])) -> io::Result<()> {
+    while let Some(header) = Header::read(rest) {
+        let Some(body) = rest.get(HEADER..header.length) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        each(&header, body);
+        rest = rest
+            .get(header.length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// What a message begins with.
+pub(super) struct Header {
     length: usize,
-    kind: u16,
+    pub(super) kind: u16,
     flags: u16,
     sequence: u32,
+    /// Of the socket that asked for it, or for what it tells of.
+    pub(super) port: u32,
 }
 
 impl Header {
@@ -219,6 +261,7 @@ impl Header {
             kind: u16::from_ne_bytes(half(4)?),
             flags: u16::from_ne_bytes(half(6)?),
             sequence: u32::from_ne_bytes(word(8)?),
+            port: u32::from_ne_bytes(word(12)?),
         })
     }
 }

@@ -104,6 +104,8 @@ pub struct Firewall {
     pub per_minute: u32,
     /// Never blocked.
     pub protect: Vec<Protected>,
+    /// The group whose members are not blocked where they are logged in from.
+    pub admin_sessions: Option<String>,
     /// NAT64 prefixes of this network, besides the well-known one.
     pub nat64: Vec<Ipv6Net>,
 }
@@ -117,6 +119,7 @@ impl Default for Firewall {
             longest: Duration::from_secs(7 * 24 * 3600),
             per_minute: 6000,
             protect: Vec::new(),
+            admin_sessions: None,
             nat64: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ use super::desk::{Reply, Run, Word};
 use super::enter::Entrance;
 use super::job::Job;
 use super::protect::ProtectList;
+use super::sessions::Records;
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::backend::nftables::Nftables;
 use crate::backend::{self, Backend};
@@ -56,6 +57,10 @@ pub struct Broker {
     pub(super) protect: Option<(Instant, Arc<ProtectList>)>,
     /// Protected names that were never looked up.
     pub(super) unresolved: Vec<String>,
+    /// Where it is written down who is logged in.
+    pub(super) records: Records,
+    /// Why that can't be told.
+    pub(super) unknown_sessions: Option<String>,
     runs: BTreeMap<u64, Open>,
 }
 
@@ -88,6 +93,8 @@ impl Broker {
             backends: BTreeMap::new(),
             protect: None,
             unresolved: Vec::new(),
+            records: Records::default(),
+            unknown_sessions: None,
             runs: BTreeMap::new(),
         }
     }

@@ -2,12 +2,10 @@
 //! whatever passes has still to pass the protect list.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Refusal;
-use super::protect::ProtectList;
 use crate::address;
 use crate::conf::grants::{FirewallGrant, Target};
 use crate::event::Action;
@@ -38,7 +36,7 @@ pub fn block(
     action: Action,
     grant: Option<&FirewallGrant>,
     srcip: Option<IpAddr>,
-    protect: impl FnOnce() -> Result<Arc<ProtectList>, Refusal>,
+    protects: impl FnOnce(IpNet) -> Result<Option<String>, Refusal>,
 ) -> Result<IpNet, Refusal> {
     if action == Action::Delete {
         return Err(Refusal::denied("a response can only release during delete"));
@@ -55,7 +53,7 @@ pub fn block(
         )));
     }
     target(network, grant, srcip)?;
-    if let Some(refusal) = protect()?.refuses(network) {
+    if let Some(refusal) = protects(network)? {
         return Err(Refusal::denied(format!(
             "{network} is protected: {refusal}"
         )));

@@ -44,7 +44,7 @@ impl Broker {
             context.run.event.action,
             grant,
             context.run.event.srcip,
-            || self.protect_list(),
+            |network| self.protects(network, &context.run.event),
         )?;
         if context.observes {
             return Ok(Done::Observed);

@@ -18,6 +18,7 @@ pub mod job;
 pub mod protect;
 mod protected;
 mod release;
+mod sessions;
 pub mod surroundings;
 #[cfg(test)]
 mod tests;

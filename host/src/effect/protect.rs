@@ -1,5 +1,7 @@
 //! The addresses that are never blocked, whoever asks.
 
+use std::time::Duration;
+
 use ipnet::{IpNet, Ipv6Net};
 
 use super::clothes::{self, forms, overlap};
@@ -13,6 +15,20 @@ pub struct Entry {
     pub network: IpNet,
     /// A few words: "the manager 192.0.2.1".
     pub why: String,
+    /// Since when, since the epoch, where it did nothing against older alerts.
+    pub since: Option<Duration>,
+}
+
+impl Entry {
+    /// One that always has to.
+    #[must_use]
+    pub fn always(network: IpNet, why: String) -> Self {
+        Self {
+            network,
+            why,
+            since: None,
+        }
+    }
 }
 
 /// See the module. A snapshot: read it again when addresses or routes may have
@@ -20,6 +36,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct ProtectList {
     entries: Vec<Entry>,
+    /// Each entry in all its spellings, by its place.
+    forms: Vec<(IpNet, usize)>,
     nat64: Vec<Ipv6Net>,
     white_list: WhiteList,
 }
@@ -33,10 +51,8 @@ impl ProtectList {
         nat64: Vec<Ipv6Net>,
         white_list: WhiteList,
     ) -> Self {
-        let entry = |address, what: &str| Entry {
-            network: clothes::one(address),
-            why: format!("{what} {address}"),
-        };
+        let entry =
+            |address, what: &str| Entry::always(clothes::one(address), format!("{what} {address}"));
         let mut entries = configured;
         entries.extend(
             surroundings
@@ -56,7 +72,13 @@ impl ProtectList {
                 .iter()
                 .map(|a| entry(*a, "the resolver")),
         );
+        let spelled = entries.iter().enumerate().flat_map(|(at, entry)| {
+            forms(entry.network, &nat64)
+                .into_iter()
+                .map(move |form| (form, at))
+        });
         Self {
+            forms: spelled.collect(),
             entries,
             nat64,
             white_list,
@@ -67,18 +89,22 @@ impl ProtectList {
     /// whatever spelling.
     #[must_use]
     pub fn refuses(&self, network: IpNet) -> Option<String> {
-        let protected = self.entries.iter().flat_map(|entry| {
-            forms(entry.network, &self.nat64)
-                .into_iter()
-                .map(move |form| (form, &entry.why))
-        });
-        let protected: Vec<(IpNet, &String)> = protected.collect();
+        self.refuses_alert(network, Duration::MAX)
+    }
+
+    /// As [`ProtectList::refuses`], for an alert of that time since the epoch: what
+    /// has to stay reachable since then or later does nothing against it.
+    #[must_use]
+    pub fn refuses_alert(&self, network: IpNet, alerted: Duration) -> Option<String> {
+        let older = |entry: &Entry| entry.since.is_none_or(|since| since < alerted);
         for form in forms(network, &self.nat64) {
             if let Some(special) = clothes::special(form) {
                 return Some(special.to_owned());
             }
-            if let Some((_, why)) = protected.iter().find(|(other, _)| overlap(*other, form)) {
-                return Some((*why).clone());
+            let mut hit = self.forms.iter().filter(|(other, _)| overlap(*other, form));
+            let entry = hit.find_map(|(_, at)| self.entries.get(*at).filter(|e| older(e)));
+            if let Some(entry) = entry {
+                return Some(entry.why.clone());
             }
             if let Some(why) = self.white_list.refuses(form) {
                 return Some(why);
@@ -107,13 +133,18 @@ mod tests {
             gateways: vec!["10.0.0.1".parse().unwrap()],
             resolvers: vec!["9.9.9.9".parse().unwrap()],
         };
-        let manager = Entry {
-            network: "198.51.100.7/32".parse().unwrap(),
-            why: "the manager 198.51.100.7".into(),
+        let manager = Entry::always(
+            "198.51.100.7/32".parse().unwrap(),
+            "the manager 198.51.100.7".into(),
+        );
+        let session = Entry {
+            network: "198.51.100.8/32".parse().unwrap(),
+            why: "the session of alice".into(),
+            since: Some(Duration::from_secs(1000)),
         };
         ProtectList::new(
             surroundings,
-            vec![manager],
+            vec![manager, session],
             Vec::new(),
             WhiteList::default(),
         )
@@ -163,6 +194,19 @@ mod tests {
                 "{network}"
             );
         }
+    }
+
+    #[test]
+    fn a_session_is_protected_against_what_came_after_it() {
+        for network in ["198.51.100.8/32", "198.51.100.8/29", "2002:c633:6408::/48"] {
+            let network = network.parse().unwrap();
+            let at = |second| list().refuses_alert(network, Duration::from_secs(second));
+            assert_eq!((at(999), at(1000)), (None, None), "{network}");
+            assert_eq!(at(1001).as_deref(), Some("the session of alice"));
+            assert_eq!(list().refuses(network), at(1001));
+        }
+        let manager = "198.51.100.7/32".parse().unwrap();
+        assert!(list().refuses_alert(manager, Duration::ZERO).is_some());
     }
 
     #[test]

@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::Refusal;
 use super::broker::{Broker, trouble};
 use super::protect::{Entry, ProtectList};
+use super::sessions::Session;
 use super::surroundings::Surroundings;
 use crate::address;
 use crate::conf::grants::Protected;
 use crate::conf::ossec::Server;
+use crate::event::Event;
 
 /// How long a protect list stays true without being read again. Longer than a
 /// burst of alerts, shorter than anyone needs to change an address and notice.
@@ -31,9 +35,11 @@ impl Broker {
         let surroundings = Surroundings::read(self.world.budget).map_err(|e| {
             Refusal::unavailable(format!("can't tell what has to be protected: {e}"))
         })?;
+        let mut entries = self.entries();
+        entries.extend(self.admin_sessions()?);
         let list = Arc::new(ProtectList::new(
             surroundings,
-            self.entries(),
+            entries,
             self.world.grants.firewall.nat64.clone(),
             self.world.white_list.clone(),
         ));
@@ -46,20 +52,18 @@ impl Broker {
         let mut names = Vec::new();
         for protected in &self.world.grants.firewall.protect {
             match protected {
-                Protected::Network(network) => entries.push(Entry {
-                    network: *network,
-                    why: format!("retort.toml protects {network}"),
-                }),
+                Protected::Network(network) => {
+                    let why = format!("retort.toml protects {network}");
+                    entries.push(Entry::always(*network, why));
+                }
                 Protected::Name(name) => names.push((name.clone(), "retort.toml protects")),
             }
         }
         for server in &self.world.servers {
             match server {
                 Server::Ip(ip) => {
-                    entries.push(Entry {
-                        network: address::host(*ip),
-                        why: format!("the manager {ip}"),
-                    });
+                    let why = format!("the manager {ip}");
+                    entries.push(Entry::always(address::host(*ip), why));
                 }
                 Server::Name(name) => names.push((name.clone(), "the manager")),
             }
@@ -77,22 +81,67 @@ impl Broker {
             if known.as_ref().is_none_or(Vec::is_empty) {
                 self.unresolved.push(name.clone());
             }
-            entries.extend(known.unwrap_or_default().into_iter().map(|ip| Entry {
-                network: address::host(ip),
-                why: format!("{why} {name}"),
-            }));
+            let known = known.unwrap_or_default().into_iter();
+            entries
+                .extend(known.map(|ip| Entry::always(address::host(ip), format!("{why} {name}"))));
         }
         entries
     }
 
-    /// What should be said of a block while a protected name is not known.
+    /// From where members of the group are logged in, if the grants name one.
+    fn admin_sessions(&mut self) -> Result<Vec<Entry>, Refusal> {
+        self.unknown_sessions = None;
+        let Some(group) = &self.world.grants.firewall.admin_sessions else {
+            return Ok(Vec::new());
+        };
+        let sessions = match self.records.of_group(group, &self.now()?) {
+            Ok(sessions) => sessions.into_iter(),
+            Err(why) => {
+                self.unknown_sessions = Some(format!("no session of {group} is protected: {why}"));
+                return Ok(Vec::new());
+            }
+        };
+        let entry = |session: Session| Entry {
+            network: address::host(session.from),
+            why: format!("{} is logged in from {}", session.user, session.from),
+            since: Some(session.since),
+        };
+        Ok(sessions.map(entry).collect())
+    }
+
+    /// Why the network must not be blocked because of what the event says.
+    pub(super) fn protects(
+        &mut self,
+        network: IpNet,
+        event: &Event,
+    ) -> Result<Option<String>, Refusal> {
+        let now = self.now()?.wall;
+        let alerted = event.alerted().map_or(now, |alerted| alerted.min(now));
+        Ok(self.protect_list()?.refuses_alert(network, alerted))
+    }
+
+    /// Addresses, routes or names have changed: what is protected is read again before
+    /// the next block.
+    pub fn look_around(&mut self) {
+        self.protect = None;
+    }
+
+    /// What should be said of a block while something that is to be protected is not
+    /// known: a name, or who is logged in.
     pub(super) fn unresolved(&self) -> Option<String> {
-        (!self.unresolved.is_empty()).then(|| {
+        let names = (!self.unresolved.is_empty()).then(|| {
             format!(
                 "what {} stands for was never looked up, so it is not protected: run `retort check`",
                 self.unresolved.join(", ")
             )
-        })
+        });
+        names.or_else(|| self.unknown_sessions.clone())
+    }
+
+    /// Why it can't be told who is logged in, if somebody's sessions are to be protected.
+    #[must_use]
+    pub fn unknown_sessions(&self) -> Option<&str> {
+        self.unknown_sessions.as_deref()
     }
 
     /// Every name that has to be protected: the caller resolves them where waiting
@@ -124,7 +173,7 @@ impl Broker {
     /// # Errors
     /// When the journal does not take it.
     pub fn remember(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> Result<(), Refusal> {
-        self.protect = None;
+        self.look_around();
         let _lock = self.lock(self.world.budget)?;
         let now = self.now()?;
         self.journal()?

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::broker::{Broker, World};
 use super::desk::{Reply, Run, Word};
+use super::sessions::Records;
 use ipnet::IpNet;
 
 use super::{Answer, Done, Effect, Kind, Record, Refusal};
@@ -249,6 +250,102 @@ fn what_names_stand_for_is_protected() {
     let lifted = sweep::lift_protected(&mut bench.broker).unwrap();
     assert_eq!(lifted.len(), 1, "{lifted:?}");
     assert!(bench.holds().is_empty());
+}
+
+/// A bench whose admins are the members of `wheel`, and a session of one of them.
+fn bench_with_admin(from: &str, since: u64) -> Bench {
+    let mut bench = bench(
+        "protect_admin_sessions = \"wheel\"\n[response.drop]\nfirewall = { target = \"any\", widest = { ipv4 = 24 } }\n",
+    );
+    let at = |name: &str| bench._dir.path().join(name);
+    std::fs::write(at("group"), "wheel:x:10:alice\n").unwrap();
+    std::fs::write(at("passwd"), "alice:x:1000:1000::/:/bin/sh\n").unwrap();
+    std::fs::create_dir(at("sessions")).unwrap();
+    let session = format!(
+        "USER=alice\nCLASS=user\nSTATE=active\nREMOTE_HOST={from}\nREALTIME={since}000000\n"
+    );
+    std::fs::write(at("sessions/1"), session).unwrap();
+    bench.broker.records = Records {
+        logind: at("sessions"),
+        utmp: at("utmp"),
+        groups: at("group"),
+        accounts: at("passwd"),
+    };
+    bench
+}
+
+#[test]
+fn an_admin_who_was_logged_in_before_the_alert_stays() {
+    let mut bench = bench_with_admin("203.0.113.9", 1_700_000_000);
+    for (alert, network, blocked) in [
+        (Some("1700000001.77"), "203.0.113.9/32", false),
+        (Some("1700000001.77"), "203.0.113.0/24", false),
+        (Some("1700000001.77"), "203.0.113.10/32", true),
+        // Who guessed the password after all raised the alert before.
+        (Some("1700000000.1"), "203.0.113.9/32", true),
+        (Some("1699999999.1"), "203.0.113.9/32", true),
+    ] {
+        let mut run = run("203.0.113.9");
+        run.event.alert_id = alert.map(str::to_owned);
+        let id = bench.begin(run);
+        let network = network.parse().unwrap();
+        let answer = bench.perform(id, Effect::Block { network });
+        assert_eq!(answer.is_ok(), blocked, "{alert:?}, {network}: {answer:?}");
+        if let Err(refusal) = answer {
+            assert!(
+                refusal
+                    .reason
+                    .contains("alice is logged in from 203.0.113.9"),
+                "{refusal:?}"
+            );
+        }
+    }
+    // Without the alert's time, that of the call counts; a later one is a lie.
+    for alert in [None, Some("junk"), Some("99999999999.1")] {
+        let mut run = run("203.0.113.9");
+        run.event.alert_id = alert.map(str::to_owned);
+        let id = bench.begin(run);
+        assert!(
+            bench.perform(id, block("203.0.113.9")).is_err(),
+            "{alert:?}"
+        );
+    }
+    let future = Now::read().unwrap().wall.as_secs() + 60;
+    let mut bench = bench_with_admin("203.0.113.9", future);
+    let mut run = run("203.0.113.9");
+    run.event.alert_id = Some("99999999999.1".into());
+    let id = bench.begin(run);
+    bench.perform(id, block("203.0.113.9")).unwrap();
+    // The younger session does not lift what the older alert blocked, either.
+    assert!(sweep::lift_protected(&mut bench.broker).unwrap().is_empty());
+}
+
+/// The list is read again when it is told to, and after a moment by itself.
+#[test]
+fn who_logs_out_is_protected_no_longer() {
+    let mut bench = bench_with_admin("203.0.113.9", 1_700_000_000);
+    assert!(bench.block("203.0.113.9").is_err());
+    std::fs::remove_file(bench._dir.path().join("sessions/1")).unwrap();
+    bench.broker.look_around();
+    bench.block("203.0.113.9").unwrap();
+}
+
+#[test]
+fn where_it_is_not_written_down_who_is_logged_in_blocks_say_so() {
+    let mut bench = bench_with_admin("203.0.113.9", 1_700_000_000);
+    std::fs::remove_dir_all(bench._dir.path().join("sessions")).unwrap();
+    let done = bench.block("203.0.113.9").unwrap();
+    let Done::Blocked {
+        warning: Some(warning),
+        ..
+    } = done
+    else {
+        panic!("{done:?}");
+    };
+    assert!(
+        warning.contains("no session of wheel is protected"),
+        "{warning}"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod elements;
 mod networks;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -191,6 +191,9 @@ fn world(premises: &Premises, table: &mut Table) {
             }
             let what = format!("{} entries", list.entries().len());
             table.row(Grade::Ok, "protect list", what);
+            if let Some(why) = broker.unknown_sessions() {
+                table.row(Grade::Warning, "protect list", why);
+            }
         }
         Err(refusal) => table.row(Grade::Error, "protect list", refusal.reason),
     }

@@ -28,6 +28,7 @@ fn the_reference_is_read_and_its_defaults_are_the_defaults() {
     assert_eq!(grants.firewall.longest, usual.firewall.longest);
     assert_eq!(grants.firewall.per_minute, usual.firewall.per_minute);
     assert_eq!(grants.firewall.protect.len(), 2);
+    assert_eq!(grants.firewall.admin_sessions.as_deref(), None);
     let drop = grants.response("firewall-drop");
     assert_eq!(drop.firewall.unwrap().target, Target::Srcip);
     let restart = &grants.response("restart-ossec").process["restart"];
@@ -105,10 +106,10 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             Some("\"nftables\" or \"record\""),
         ),
         (
-            "[firewall]\nprotect_admin_sessions = \"wheel\"",
+            "[firewall]\nprotect_admin_sessions = \"wheel,sudo\"",
             2,
-            "does not serve",
-            Some("\"off\""),
+            "is no name of a group",
+            Some("\"wheel\" (or \"off\")"),
         ),
         (
             "mode = \"observe\"\non_stop = \"releases\"",

@@ -16,8 +16,8 @@ use super::grants::{
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    AbsolutePath, Argv, Backend, Digest, HelperName, LegacyName, Nat64, Off, PER_MINUTE, Prefix,
-    Rate, RawProtected, RawTarget, Size, Span,
+    AbsolutePath, AdminSessions, Argv, Backend, Digest, HelperName, LegacyName, Nat64, PER_MINUTE,
+    Prefix, Rate, RawProtected, RawTarget, Size, Span,
 };
 
 /// Between what is wrong and what to write.
@@ -74,8 +74,7 @@ struct RawFirewall {
     protect: Vec<RawProtected>,
     #[serde(default)]
     nat64: Vec<Nat64>,
-    #[serde(default, rename = "protect_admin_sessions")]
-    _protect_admin_sessions: Option<Off>,
+    protect_admin_sessions: Option<AdminSessions>,
 }
 
 #[derive(Deserialize, Default)]
@@ -276,6 +275,7 @@ impl RawFirewall {
                 .into_iter()
                 .map(|protected| protected.0)
                 .collect(),
+            admin_sessions: self.protect_admin_sessions.and_then(|group| group.0),
             nat64: self.nat64.into_iter().map(|prefix| prefix.0).collect(),
         }
     }

@@ -126,17 +126,22 @@ impl<'de> Deserialize<'de> for Backend {
     }
 }
 
-/// Sessions are not looked at yet; to accept a group here would promise it.
-#[derive(Default)]
-pub(super) struct Off;
+/// The longest name of a group that Linux's tools make.
+const LONGEST_GROUP: usize = 32;
 
-impl<'de> Deserialize<'de> for Off {
+/// A group, or `off`.
+pub(super) struct AdminSessions(pub(super) Option<String>);
+
+impl<'de> Deserialize<'de> for AdminSessions {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         from_text(from, |text| match text {
-            "off" => Ok(Self),
-            other => Err(format!(
-                "this version does not serve sessions of `{other}`{WRITE}\"off\""
+            "off" => Ok(Self(None)),
+            "" => Err(format!("a group has a name{WRITE}\"off\"")),
+            group if group.len() > LONGEST_GROUP || !group.chars().all(plain) => Err(format!(
+                "`{group}` is no name of a group{WRITE}\"wheel\" (or \"off\")"
             )),
+            group => Ok(Self(Some(group.to_owned()))),
         })
     }
 }

@@ -13,7 +13,7 @@ const ROOT: &str = "/var/ossec";
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// Runs `test` on a thread that is alone in a new network namespace.
-fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
+pub(in crate::backend) fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
     let ran = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .expect("these tests make network namespaces: run them as root");
@@ -22,7 +22,7 @@ fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
     ran.join().unwrap();
 }
 
-fn nft(arguments: &str) -> String {
+pub(in crate::backend) fn nft(arguments: &str) -> String {
     let output = Command::new("nft")
         .args(arguments.split(' '))
         .output()
@@ -35,7 +35,7 @@ fn open() -> Nftables {
     Nftables::open(Path::new(ROOT), BUDGET).unwrap()
 }
 
-fn element(address: &str, seconds: u64) -> Element {
+pub(in crate::backend) fn element(address: &str, seconds: u64) -> Element {
     Element {
         address: address.parse().unwrap(),
         timeout: Duration::from_secs(seconds),
@@ -243,7 +243,14 @@ fn without_the_right_nothing_changes() {
             .tempfile()
             .unwrap()
             .into_temp_path();
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        // By another process: a child that is just being made by another test would have
+        // the file open for writing still.
+        let copied = Command::new("cp")
+            .arg(std::env::current_exe().unwrap())
+            .arg(&program)
+            .status()
+            .unwrap();
+        assert!(copied.success());
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).unwrap();
         let output = Command::new(&program)

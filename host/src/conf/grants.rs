@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::executable::Name;
 use super::nearest::nearest;
 use super::{Problem, position, raw};
 use crate::event::{Action, Dialect, Expect, Field};
@@ -29,6 +30,8 @@ pub struct Grants {
     pub ceilings: Limits,
     /// What holds for all blocks.
     pub firewall: Firewall,
+    /// What `retort watch` follows.
+    pub watch: Watch,
     /// By the component's file name without `.wasm`.
     pub responses: BTreeMap<String, Response>,
 }
@@ -42,12 +45,24 @@ impl Default for Grants {
             limits: Limits::default(),
             ceilings: Limits::default_ceilings(),
             firewall: Firewall::default(),
+            watch: Watch::default(),
             responses: BTreeMap::new(),
         }
     }
 }
 
 impl Grants {
+    /// What the response of `executable` may do, before anybody looked which of its
+    /// components is there: the first that the file names.
+    #[must_use]
+    pub fn of_executable(&self, executable: &str) -> Response {
+        let components = Name::parse(executable).map(|name| name.components());
+        let components = components.unwrap_or_default();
+        let mut names = components.iter().filter_map(|c| c.strip_suffix(".wasm"));
+        let named = names.find(|name| self.responses.contains_key(*name));
+        self.response(named.unwrap_or(executable))
+    }
+
     /// What `response` may do: nothing, where the file does not name it.
     #[must_use]
     pub fn response(&self, response: &str) -> Response {
@@ -59,6 +74,15 @@ impl Grants {
                 ..Response::default()
             })
     }
+}
+
+/// What `retort watch` follows, and what it leaves alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// The file with the alerts; none for the usual one.
+    pub file: Option<PathBuf>,
+    /// Rules whose alerts start no response.
+    pub exclude_rules: Vec<u32>,
 }
 
 /// Whether effects happen.

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::executable::Name;
-use super::grants::{Firewall, FirewallGrant, Grants, Helper, Mode, OnStop, Response};
+use super::grants::{Firewall, FirewallGrant, Grants, Helper, Mode, OnStop, Response, Watch};
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    Argv, Backend, Digest, HelperName, Nat64, Off, PER_MINUTE, Prefix, Rate, RawProtected,
-    RawTarget, Size, Span,
+    Absolute, Argv, Backend, Digest, HelperName, Nat64, Off, PER_MINUTE, Prefix, Rate,
+    RawProtected, RawTarget, Size, Span,
 };
 
 /// Between what is wrong and what to write.
@@ -40,6 +40,8 @@ pub(super) struct File {
     limits: Option<RawLimits>,
     ceilings: Option<RawLimits>,
     firewall: Option<RawFirewall>,
+    #[serde(default)]
+    watch: RawWatch,
     #[serde(default)]
     response: BTreeMap<Spanned<String>, RawResponse>,
 }
@@ -66,6 +68,14 @@ struct RawFirewall {
     nat64: Vec<Nat64>,
     #[serde(default, rename = "protect_admin_sessions")]
     _protect_admin_sessions: Option<Off>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawWatch {
+    file: Option<Absolute>,
+    #[serde(default)]
+    exclude_rules: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +149,10 @@ impl File {
             limits,
             ceilings,
             firewall: self.firewall.map(RawFirewall::resolve).unwrap_or_default(),
+            watch: Watch {
+                file: self.watch.file.map(|file| file.0),
+                exclude_rules: self.watch.exclude_rules,
+            },
             responses,
         })
     }

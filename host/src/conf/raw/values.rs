@@ -1,5 +1,6 @@
 //! The values of `retort.toml`: each reads itself, and says what to write instead.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -203,6 +204,22 @@ impl<'de> Deserialize<'de> for Digest {
                 .map_err(|_| {
                     "a sha256 has 64 hexadecimal digits; `retort inspect` prints it".to_owned()
                 })
+        })
+    }
+}
+
+pub(super) struct Absolute(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for Absolute {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() && !text.contains('\0') {
+                return Ok(Self(path));
+            }
+            Err(format!(
+                "`{text}` is no absolute path{WRITE}file = \"/var/ossec/logs/alerts/alerts.json\""
+            ))
         })
     }
 }

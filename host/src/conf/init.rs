@@ -14,11 +14,11 @@ pub struct Init {
 pub fn parse(bytes: &[u8]) -> Init {
     let text = String::from_utf8_lossy(bytes);
     let value = |name: &str| {
-        let values = text.lines().filter_map(|line| {
+        let mut values = text.lines().filter_map(|line| {
             let (key, value) = line.split_once('=')?;
             (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
         });
-        values.last().filter(|value| !value.is_empty())
+        values.next_back().filter(|value| !value.is_empty())
     };
     Init {
         directory: value("DIRECTORY"),

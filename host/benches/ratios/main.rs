@@ -2,8 +2,9 @@
 //! run: ratios travel between machines, times do not. As root: one of them makes a
 //! network namespace.
 //!
-//!     cargo bench --package retort --bench ratios [-- vessel|response|dropin|nftables]
+//!     cargo bench --package retort --bench ratios [-- vessel|response|dropin|nftables|daemon]
 
+mod daemon;
 mod dropin;
 #[path = "../../../tests/support/guests.rs"]
 #[expect(dead_code, reason = "the tests use the rest of it")]
@@ -22,11 +23,12 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let benches: [(&str, fn()); 4] = [
+    let benches: [(&str, fn()); 5] = [
         ("vessel", vessel::measure),
         ("response", response::measure),
         ("dropin", dropin::measure),
         ("nftables", nftables::measure),
+        ("daemon", daemon::measure),
     ];
     for (name, measure) in benches {
         if named.is_empty() || named.iter().any(|n| n == name) {

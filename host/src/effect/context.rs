@@ -1,6 +1,7 @@
 //! A run, as the broker keeps it from its first word to its last.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::desk::Run;
@@ -15,7 +16,7 @@ pub(super) struct Context {
     pub(super) observes: bool,
     pub(super) deadline: Instant,
     /// Its row in the journal, from its first effect on.
-    pub(super) journaled: OnceLock<i64>,
+    pub(super) journaled: Row,
     /// How long its block stands, once it was entered.
     pub(super) stands: OnceLock<Duration>,
 }
@@ -27,6 +28,26 @@ pub(super) fn patience(deadline: Instant) -> Duration {
     left.checked_div(4).unwrap_or_default().saturating_mul(3)
 }
 
+/// The number of a row, once there is one.
+#[derive(Debug, Default)]
+pub(super) struct Row(AtomicI64);
+
+impl Row {
+    /// Rows are counted from 1.
+    pub(super) fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|row| *row > 0)
+    }
+
+    pub(super) fn set(&self, row: i64) {
+        self.0.store(row, Ordering::Relaxed);
+    }
+
+    /// The row was not written after all.
+    pub(super) fn reset(&self) {
+        self.set(0);
+    }
+}
+
 impl Context {
     /// A run that has until `deadline`.
     pub(super) fn new(run: Run, grants: Response, observes: bool, deadline: Instant) -> Self {
@@ -35,7 +56,7 @@ impl Context {
             grants,
             observes,
             deadline,
-            journaled: OnceLock::new(),
+            journaled: Row::default(),
             stands: OnceLock::new(),
         }
     }

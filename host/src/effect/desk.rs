@@ -189,16 +189,43 @@ impl Desk {
     }
 }
 
+/// Words that are done together: more would keep the first of them waiting.
+const TOGETHER: usize = 256;
+
 /// The broker's thread: until everything is handed in, and every helper has ended.
 fn serve(mut broker: Broker, slips: &mpsc::Receiver<Slip>, back: &mpsc::Sender<Slip>) -> Broker {
     let (mut running, mut closing) = (0_usize, false);
     while !closing || running > 0 {
-        let Ok(slip) = slips.recv() else {
+        let Ok(first) = slips.recv() else {
             return broker;
         };
-        // Nobody waits where the run's time was up; the journal knows.
-        match slip {
-            Slip::Word(word, reply) => match broker.listen(word) {
+        // What arrived meanwhile waits for the disk with it.
+        let (mut words, mut replies) = (Vec::new(), Vec::new());
+        let waiting = std::iter::once(first)
+            .chain(slips.try_iter())
+            .take(TOGETHER);
+        for slip in waiting {
+            match slip {
+                Slip::Word(word, reply) => {
+                    words.push(word);
+                    replies.push(reply);
+                }
+                Slip::Ran(ran, reply) => {
+                    running = running.saturating_sub(1);
+                    let _ = reply.send(broker.ran(ran));
+                }
+                Slip::Chore(chore) => chore(&mut broker),
+                Slip::Close => closing = true,
+            }
+        }
+        let heard: Vec<Heard> = if words.len() <= 1 {
+            words.into_iter().map(|word| broker.listen(word)).collect()
+        } else {
+            broker.listen_to_all(words)
+        };
+        for (heard, reply) in heard.into_iter().zip(replies) {
+            match heard {
+                // Nobody waits where the run's time was up; the journal knows.
                 Heard::Reply(answer) => drop(reply.send(answer)),
                 Heard::Helper(job) => {
                     running = running.saturating_add(1);
@@ -206,13 +233,7 @@ fn serve(mut broker: Broker, slips: &mpsc::Receiver<Slip>, back: &mpsc::Sender<S
                     // A helper may take its time: no other run waits for it.
                     std::thread::spawn(move || back.send(Slip::Ran(job.run(), reply)));
                 }
-            },
-            Slip::Ran(ran, reply) => {
-                running = running.saturating_sub(1);
-                let _ = reply.send(broker.ran(ran));
             }
-            Slip::Chore(chore) => chore(&mut broker),
-            Slip::Close => closing = true,
         }
     }
     broker

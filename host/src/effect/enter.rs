@@ -40,48 +40,64 @@ impl Broker {
         context: &Context,
         key: Option<String>,
     ) -> Result<Entrance, Refusal> {
+        let door = self.knock(context, key)?;
+        Ok(self.let_in(context, door))
+    }
+
+    /// Writes the call down; whether the block stands already.
+    pub(super) fn knock(
+        &mut self,
+        context: &Context,
+        key: Option<String>,
+    ) -> Result<Door, Refusal> {
         let Some(term) = context.run.term.as_ref().filter(|_| !context.observes) else {
-            return Ok(Entrance::Run {
+            return Ok(Door::Open(Entered {
+                renewed: false,
                 lasts: None,
                 step: 0,
-            });
+            }));
         };
-        let longest = self.world.grants.firewall.longest;
-        let entered = self.lock(context.patience()).and_then(|_lock| {
-            let now = self.now()?;
-            let known = context.journaled.get().copied();
-            let mut invocation = context.invocation();
-            invocation.key = key.unwrap_or(invocation.key);
-            let (run, door) = self
-                .journal()?
-                .enter(&now, &invocation, known, term)
-                .map_err(trouble)?;
-            let _ = context.journaled.set(run);
-            Ok(door)
-        })?;
-        let Entered {
+        let _lock = self.lock(context.patience())?;
+        let now = self.now()?;
+        let known = context.journaled.get();
+        let mut invocation = context.invocation();
+        invocation.key = key.unwrap_or(invocation.key);
+        let (run, door) = self
+            .journal()?
+            .enter(&now, &invocation, known, term)
+            .map_err(trouble)?;
+        context.journaled.set(run);
+        Ok(door)
+    }
+
+    /// Renews what stands already.
+    pub(super) fn let_in(&mut self, context: &Context, door: Door) -> Entrance {
+        let Door::Open(Entered {
             renewed,
             lasts,
             step,
-        } = match entered {
-            Door::Open(entered) => entered,
-            Door::Undoing => return Ok(Entrance::Undoing),
+        }) = door
+        else {
+            return Entrance::Undoing;
         };
+        let longest = self.world.grants.firewall.longest;
         let stands = lasts.map_or(longest, |lasts| lasts.min(longest));
-        let _ = context.stands.set(stands);
+        if context.run.term.is_some() {
+            let _ = context.stands.set(stands);
+        }
         if renewed {
             let records = self.renew_all(context);
             // What stood and nobody holds was taken out by hand: it is done again.
             let held = !records.is_empty() || context.grants.firewall.is_none();
             if held {
-                return Ok(Entrance::Stands {
+                return Entrance::Stands {
                     lasts,
                     step,
                     records,
-                });
+                };
             }
         }
-        Ok(Entrance::Run { lasts, step })
+        Entrance::Run { lasts, step }
     }
 
     /// Begins the undo of what is due, at most `limit` blocks; with `interrupted` also of

@@ -28,7 +28,7 @@ const UNJOURNALED: Duration = Duration::from_secs(600);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What stands in the journal before a network goes into the kernel.
-struct Intended {
+pub(super) struct Intended {
     hold: i64,
     renewed: bool,
     warning: Option<String>,
@@ -38,6 +38,24 @@ struct Intended {
 
 impl Broker {
     pub(super) fn block(&mut self, context: &Context, asked: IpNet) -> Answer {
+        let Some((network, name)) = self.may_block(context, asked)? else {
+            return Ok(Done::Observed);
+        };
+        match self.intend(context, network, name) {
+            Ok(intended) => {
+                let set = self.set(network, name);
+                self.carried_out(&intended, set)
+            }
+            Err(trouble) => self.block_unjournaled(network, name, &trouble),
+        }
+    }
+
+    /// Where the network may be blocked, and as what; nowhere where nothing is to change.
+    pub(super) fn may_block(
+        &mut self,
+        context: &Context,
+        asked: IpNet,
+    ) -> Result<Option<(IpNet, BackendName)>, Refusal> {
         let grant = context.grants.firewall.as_ref();
         let network = check::block(
             asked,
@@ -46,17 +64,11 @@ impl Broker {
             context.run.event.srcip,
             |network| self.protects(network, &context.run.event),
         )?;
-        if context.observes {
-            return Ok(Done::Observed);
-        }
         let name = self.backend_of(&context.grants);
-        match self.intend(context, network, name) {
-            Ok(intended) => self.carry_out(&intended, network, name),
-            Err(trouble) => self.block_unjournaled(network, name, &trouble),
-        }
+        Ok((!context.observes).then_some((network, name)))
     }
 
-    fn intend(
+    pub(super) fn intend(
         &mut self,
         context: &Context,
         network: IpNet,
@@ -102,10 +114,10 @@ impl Broker {
             .journaled
             .get()
             .map_or(journal::Run::New(&invocation), |row| {
-                journal::Run::Known(*row)
+                journal::Run::Known(row)
             });
         let intended = journal.intend(&now, run, &intent).map_err(trouble)?;
-        let _ = context.journaled.set(intended.run);
+        context.journaled.set(intended.run);
         Ok(Intended {
             hold: intended.hold,
             renewed: intended.renewed,
@@ -135,8 +147,13 @@ impl Broker {
         }
     }
 
-    fn carry_out(&mut self, intended: &Intended, network: IpNet, name: BackendName) -> Answer {
-        match self.set(network, name) {
+    /// Notes what came of an intent.
+    pub(super) fn carried_out(
+        &mut self,
+        intended: &Intended,
+        set: Result<Option<Duration>, Refusal>,
+    ) -> Answer {
+        match set {
             Ok(expires_in) => {
                 let noted = self
                     .journal()
@@ -206,7 +223,12 @@ impl Broker {
 
     /// An attacker who fills the disk does not switch the response off; but what
     /// nothing would undo is not done.
-    fn block_unjournaled(&mut self, network: IpNet, name: BackendName, why: &Refusal) -> Answer {
+    pub(super) fn block_unjournaled(
+        &mut self,
+        network: IpNet,
+        name: BackendName,
+        why: &Refusal,
+    ) -> Answer {
         let backend = self.backend(name)?;
         let timed = address::only(network).filter(|_| backend.has_timeouts());
         let Some(address) = timed else {

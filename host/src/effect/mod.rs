@@ -22,6 +22,7 @@ mod sessions;
 pub mod surroundings;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::time::Duration;
 

@@ -190,7 +190,7 @@ pub(super) fn backend_named(name: &str) -> Result<BackendName, Refusal> {
 
 /// An execd starts a delete and does not wait: the next add of the same attacker may
 /// run beside it, and what that one holds is another block.
-fn is_ours_to_give_up(hold: &Hold) -> bool {
+pub(super) fn is_ours_to_give_up(hold: &Hold) -> bool {
     Owner::this().is_none_or(|this| !hold.is_younger_than(&this, hold.since))
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::hold::{json, seconds, unjson};
@@ -220,6 +220,9 @@ impl Journal {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if self.grouped {
+            return work(self);
+        }
         self.connection
             .execute_batch("PRAGMA synchronous = NORMAL")
             .map_err(|e| self.wrong(e))?;
@@ -270,11 +273,7 @@ impl Journal {
     }
 }
 
-pub(super) fn begin(
-    t: &rusqlite::Transaction<'_>,
-    now: &Now,
-    invocation: &Invocation,
-) -> rusqlite::Result<i64> {
+pub(super) fn begin(t: &Connection, now: &Now, invocation: &Invocation) -> rusqlite::Result<i64> {
     t.prepare_cached(
         "INSERT INTO run (response, digest, dialect, event, key, origin, owner, asker, dry, began)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -295,7 +294,7 @@ pub(super) fn begin(
 }
 
 /// The oldest runs that no open hold needs.
-fn forget(t: &rusqlite::Transaction<'_>, newest: i64) -> rusqlite::Result<()> {
+fn forget(t: &Connection, newest: i64) -> rusqlite::Result<()> {
     let before = newest.saturating_sub(REMEMBERED);
     if before <= 0 {
         return Ok(());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::intent::restart;
@@ -308,7 +308,7 @@ impl Journal {
     }
 }
 
-pub(super) fn close(t: &Transaction<'_>, now: &Now, hold: i64, how: &str) -> rusqlite::Result<()> {
+pub(super) fn close(t: &Connection, now: &Now, hold: i64, how: &str) -> rusqlite::Result<()> {
     t.prepare_cached("UPDATE hold SET closed = ?2, how = ?3 WHERE id = ?1 AND closed IS NULL")?
         .execute(params![hold, now.wall.as_secs_f64(), how])
         .map(drop)

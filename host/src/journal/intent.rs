@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rusqlite::{OptionalExtension as _, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::history::begin;
@@ -11,8 +11,8 @@ use super::hold::{State, close, json};
 use super::{Error, Invocation, Journal, Now};
 use crate::address;
 
-/// Intents that budgets count are forgotten after this; budgets count in minutes.
-const COUNTED_FOR: f64 = 3600.0;
+/// Seconds after which what budgets count is forgotten; they count in minutes.
+const COUNTED_FOR: i64 = 3600;
 
 /// What is about to be done.
 #[derive(Debug, Clone)]
@@ -137,19 +137,22 @@ impl Journal {
         response: Option<&str>,
         window: Duration,
     ) -> Result<u32, Error> {
-        let since = now.boot.saturating_sub(window).as_secs_f64();
+        let since = now.boot.saturating_sub(window).as_secs();
         self.connection
             .prepare_cached(
-                "SELECT count(*) FROM intent WHERE at >= ?1 AND boot_id = ?2
+                "SELECT coalesce(sum(blocks), 0) FROM budget WHERE boot_id = ?2 AND second >= ?1
                  AND (?3 IS NULL OR response = ?3)",
             )
-            .and_then(|mut s| s.query_row(params![since, now.boot_id, response], |row| row.get(0)))
+            .and_then(|mut s| {
+                let since = i64::try_from(since).unwrap_or(i64::MAX);
+                s.query_row(params![since, now.boot_id, response], |row| row.get(0))
+            })
             .map_err(|e| self.wrong(e))
     }
 }
 
 fn insert(
-    t: &Transaction<'_>,
+    t: &Connection,
     now: &Now,
     run: i64,
     intent: &Intent,
@@ -192,7 +195,7 @@ struct Before {
 }
 
 impl Before {
-    fn put_back(&self, t: &Transaction<'_>, hold: i64) -> rusqlite::Result<()> {
+    fn put_back(&self, t: &Connection, hold: i64) -> rusqlite::Result<()> {
         t.prepare_cached(
             "UPDATE hold SET run = ?2, state = ?3, boot_id = ?4, began_boot = ?5, began_wall = ?6,
              lasts = ?7, orphan_lasts = ?8, owner = (SELECT owner FROM run WHERE id = ?2),
@@ -215,7 +218,7 @@ impl Before {
 
 /// The deadline runs from now on; a run that asks takes the hold over.
 pub(super) fn restart(
-    t: &Transaction<'_>,
+    t: &Connection,
     now: &Now,
     hold: i64,
     run: Option<i64>,
@@ -260,13 +263,25 @@ pub(super) fn restart(
     .map(drop)
 }
 
-fn count(t: &Transaction<'_>, now: &Now, response: &str) -> rusqlite::Result<()> {
-    let at = now.boot.as_secs_f64();
-    t.prepare_cached("DELETE FROM intent WHERE boot_id = ?2 AND at < ?1")?
-        .execute(params![at - COUNTED_FOR, now.boot_id])?;
-    t.prepare_cached("DELETE FROM intent WHERE boot_id < ?1 OR boot_id > ?1")?
+/// Counts a new block, in seconds: a burst has few of them.
+fn count(t: &Connection, now: &Now, response: &str) -> rusqlite::Result<()> {
+    let second = i64::try_from(now.boot.as_secs()).unwrap_or(i64::MAX);
+    let counted = t
+        .prepare_cached(
+            "UPDATE budget SET blocks = blocks + 1
+             WHERE boot_id = ?1 AND second = ?2 AND response = ?3",
+        )?
+        .execute(params![now.boot_id, second, response])?;
+    if counted > 0 {
+        return Ok(());
+    }
+    t.prepare_cached("DELETE FROM budget WHERE boot_id = ?1 AND second < ?2")?
+        .execute(params![now.boot_id, second.saturating_sub(COUNTED_FOR)])?;
+    t.prepare_cached("DELETE FROM budget WHERE boot_id < ?1 OR boot_id > ?1")?
         .execute(params![now.boot_id])?;
-    t.prepare_cached("INSERT INTO intent (boot_id, at, response) VALUES (?1, ?2, ?3)")?
-        .execute(params![now.boot_id, at, response])
-        .map(drop)
+    t.prepare_cached(
+        "INSERT INTO budget (boot_id, second, response, blocks) VALUES (?1, ?2, ?3, 1)",
+    )?
+    .execute(params![now.boot_id, second, response])
+    .map(drop)
 }

@@ -14,7 +14,15 @@ use super::{Error, io_error};
 /// Held until it is dropped, or its process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: Option<Flock<File>>,
+}
+
+impl Lock {
+    /// For whoever works under a lock that is taken already.
+    #[must_use]
+    pub fn taken() -> Self {
+        Self { _file: None }
+    }
 }
 
 /// Takes the lock at `path`, waiting at most `budget`, and in the order of those who
@@ -37,7 +45,9 @@ pub fn lock(path: &Path, budget: Duration) -> Result<Lock, Error> {
         .or_else(|e| options.read(true).open(path).map_err(|_| e))
         .map_err(|e| io_error(path, &e))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(locked) => Ok(Lock { _file: locked }),
+        Ok(locked) => Ok(Lock {
+            _file: Some(locked),
+        }),
         Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => queue(file, path, budget),
         Err((_, errno)) => Err(io_error(path, &errno.into())),
     }
@@ -62,7 +72,9 @@ fn queue(file: File, path: &Path, budget: Duration) -> Result<Lock, Error> {
         })
         .map_err(|e| io_error(path, &e))?;
     match granted.recv_timeout(budget) {
-        Ok(Ok(locked)) => Ok(Lock { _file: locked }),
+        Ok(Ok(locked)) => Ok(Lock {
+            _file: Some(locked),
+        }),
         Ok(Err(errno)) => Err(io_error(path, &errno.into())),
         Err(_) => Err(Error::Busy {
             path: path.to_owned(),

@@ -5,6 +5,7 @@
 //! A *run* is one invocation; a *hold* is one response's claim on a host or network. The
 //! same claim asked for again is the same hold, with a new deadline.
 
+mod group;
 mod history;
 mod hold;
 mod intent;
@@ -137,6 +138,8 @@ pub struct Journal {
     path: PathBuf,
     busy: Duration,
     commits: Commits,
+    /// Every write is a part of one transaction, until the group ends.
+    grouped: bool,
 }
 
 impl Journal {
@@ -181,6 +184,7 @@ impl Journal {
             path: path.to_owned(),
             busy,
             commits: Commits::default(),
+            grouped: false,
         };
         journal
             .connection
@@ -192,8 +196,11 @@ impl Journal {
     /// One transaction: all of it is on the disk when this returns, or nothing.
     fn write<T>(
         &mut self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
+        if self.grouped {
+            return self.write_in_group(work);
+        }
         let (path, busy) = (self.path.clone(), self.busy);
         let started = std::time::Instant::now();
         let run = || {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use serde::Serialize;
 
 use super::history::begin;
@@ -336,7 +336,7 @@ enum Open {
     Undoing,
 }
 
-fn open(t: &Transaction<'_>, response: &str, key: &str) -> rusqlite::Result<Open> {
+fn open(t: &Connection, response: &str, key: &str) -> rusqlite::Result<Open> {
     let found = t
         .prepare_cached("SELECT id, state, lasts FROM pending WHERE response = ?1 AND key = ?2")?
         .query_row(params![response, key], |row| {
@@ -363,7 +363,7 @@ fn lasts(timeout: Duration, ladder: &[u32], step: u32) -> Duration {
 
 /// Counts an offence; which one it is, from 0.
 fn climb(
-    t: &Transaction<'_>,
+    t: &Connection,
     now: &Now,
     response: &str,
     key: &str,
@@ -392,7 +392,7 @@ fn climb(
 }
 
 /// Offenders who were quiet for long enough, a few at a time.
-fn forget(t: &Transaction<'_>, wall: f64, decay: Duration) -> rusqlite::Result<()> {
+fn forget(t: &Connection, wall: f64, decay: Duration) -> rusqlite::Result<()> {
     t.prepare_cached(
         "DELETE FROM offender WHERE (response, key) IN
          (SELECT response, key FROM offender WHERE last <= ?1 LIMIT 4)",
@@ -402,7 +402,7 @@ fn forget(t: &Transaction<'_>, wall: f64, decay: Duration) -> rusqlite::Result<(
 }
 
 fn insert(
-    t: &Transaction<'_>,
+    t: &Connection,
     now: &Now,
     run: i64,
     invocation: &Invocation,
@@ -429,7 +429,7 @@ fn insert(
 }
 
 /// The deadline runs from now on.
-fn restart(t: &Transaction<'_>, now: &Now, id: i64, lasts: Duration) -> rusqlite::Result<()> {
+fn restart(t: &Connection, now: &Now, id: i64, lasts: Duration) -> rusqlite::Result<()> {
     t.prepare_cached(
         "UPDATE pending SET boot_id = ?2, began_boot = ?3, began_wall = ?4, lasts = ?5,
          due_boot = ?3 + ?5 WHERE id = ?1",

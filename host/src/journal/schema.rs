@@ -37,8 +37,11 @@ CREATE INDEX hold_between ON hold (id) WHERE closed IS NULL AND state <> 'done';
 CREATE INDEX hold_wide ON hold (id) WHERE closed IS NULL AND instr(network, '/') > 0;
 CREATE INDEX hold_run ON hold (run);
 CREATE INDEX run_origin ON run (origin) WHERE origin <> '';
-CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
-CREATE INDEX intent_at ON intent (boot_id, at);
+CREATE TABLE budget (
+    boot_id TEXT NOT NULL, second INTEGER NOT NULL, response TEXT NOT NULL,
+    blocks INTEGER NOT NULL,
+    PRIMARY KEY (boot_id, second, response)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE helper (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,

@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const AT_ONCE: usize = 1000;
 
 /// From here on one dump is cheaper than a look at each.
-const WORTH_A_DUMP: usize = 64;
+const WORTH_A_DUMP: usize = 500;
 
 /// How often a transaction is tried again when the kernel's state moved under it:
 /// an element expired, or someone else changed a rule.

@@ -161,17 +161,19 @@ impl Journal {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn open_read_only(path: &Path, busy: Duration) -> Result<Self, Error> {
+        let missing = || Error::Missing {
+            path: path.to_owned(),
+        };
         match std::fs::symlink_metadata(path) {
             Ok(_) => plain(path)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::Missing {
-                    path: path.to_owned(),
-                });
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
             Err(e) => return Err(io_error(path, &e)),
         }
         let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        schema::known(&journal)?;
+        // A file without tables is one that nobody has written yet.
+        if schema::known(&journal)? == 0 {
+            return Err(missing());
+        }
         Ok(journal)
     }
 

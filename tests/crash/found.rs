@@ -1,11 +1,11 @@
 //! What is found after somebody was killed, and what it has to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use retort::backend::nftables::Nftables;
-use retort::journal::{Hold, Journal, Now, Owed, Pending, State};
+use retort::journal::{Error, Hold, Journal, Now, Owed, Pending, State};
 
 use crate::support::daemon::until;
 use crate::support::root::Root;
@@ -100,6 +100,26 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// The addresses that the journal has an open hold on.
+pub fn held(root: &Root) -> BTreeSet<String> {
+    let path = root.path().join("retort/journal.db");
+    let holds = match Journal::open_read_only(&path, Duration::from_secs(5)) {
+        Ok(journal) => journal.open_holds().unwrap(),
+        Err(Error::Missing { .. }) => Vec::new(),
+        Err(why) => panic!("{why}"),
+    };
+    let address = |hold: &Hold| hold.network.addr().to_string();
+    holds.iter().map(address).collect()
+}
+
+/// Whether it says of something that it is about to be done.
+pub fn is_undecided(root: &Root) -> bool {
+    let path = root.path().join("retort/journal.db");
+    let journal = Journal::open_read_only(&path, Duration::from_secs(5)).unwrap();
+    let holds = journal.open_holds().unwrap();
+    holds.iter().any(|hold| hold.state != State::Done)
 }
 
 /// Whether somebody who is gone has left a delete undone.

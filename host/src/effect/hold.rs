@@ -2,7 +2,6 @@
 //! exists, until the last of their deadlines. Networks are in it as one merged set, for
 //! which the journal's deadlines alone count.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,7 +21,7 @@ use crate::journal::{self, Hold, Intent, Lock, State};
 const RATIONED: Duration = Duration::from_secs(60);
 
 /// A block that no journal knows of: the kernel alone will lift it.
-const UNJOURNALED: Duration = Duration::from_secs(600);
+pub(super) const UNJOURNALED: Duration = Duration::from_secs(600);
 
 /// What budgets count in.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -180,8 +179,12 @@ impl Broker {
         gone: Option<i64>,
     ) -> Result<Option<Duration>, Refusal> {
         let now = self.now()?;
+        // What nobody is at, but was begun to be let go, must not come back by this.
+        let owed = self.owed().and_then(|owed| owed.left_behind());
+        let owed = owed.unwrap_or_default();
         let stands = |hold: &&Hold| {
             let open = hold.state != State::Releasing && Some(hold.id) != gone;
+            let open = open && !owed.iter().any(|(_, debt)| debt.is_for(hold));
             open && !hold.left(&now).is_zero()
         };
         let journal = self.journal()?;
@@ -199,7 +202,14 @@ impl Broker {
         };
         let backend = self.backend(name)?;
         match longest {
-            Some(left) => put(backend, address, left),
+            Some(timeout) => put(
+                backend,
+                Element {
+                    address,
+                    timeout,
+                    unjournaled: false,
+                },
+            ),
             None => backend.remove(&[address]).map(|()| None).map_err(kernel),
         }
     }
@@ -219,7 +229,14 @@ impl Broker {
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
             Some(Some(left)) if left >= UNJOURNALED => Some(left),
-            _ => put(backend, address, UNJOURNALED)?,
+            _ => put(
+                backend,
+                Element {
+                    address,
+                    timeout: UNJOURNALED,
+                    unjournaled: true,
+                },
+            )?,
         };
         Ok(Done::Blocked {
             expires_in,
@@ -270,15 +287,6 @@ impl Broker {
             .collect()
     }
 
-    /// Mends the firewall's table; whether that was needed.
-    ///
-    /// # Errors
-    /// When the firewall does not answer.
-    pub fn mend(&mut self, name: BackendName) -> Result<bool, Refusal> {
-        let _lock = self.lock(self.world.budget)?;
-        self.backend(name)?.mend().map_err(kernel)
-    }
-
     /// Whether all of the network is blocked, by whichever holds.
     pub(super) fn has(&mut self, network: IpNet, name: BackendName) -> Result<bool, Refusal> {
         let backend = self.backend(name)?;
@@ -311,9 +319,9 @@ impl Broker {
         let backend = self.backend(backend_named(&hold.backend)?)?;
         let expires_in = match address::only(hold.network) {
             Some(address) => backend.look(address).map_err(kernel)?,
-            None => covers(backend, hold.network)?.then_some(Seen { expires_in: None }),
+            None => covers(backend, hold.network)?.then_some(Seen::FOR_EVER),
         };
-        let Some(Seen { expires_in }) = expires_in else {
+        let Some(Seen { expires_in, .. }) = expires_in else {
             return Ok(false);
         };
         self.journal()?.done(hold.id, expires_in).map_err(trouble)?;
@@ -322,17 +330,12 @@ impl Broker {
 }
 
 /// Puts an address in, and reads it back where the firewall can say what it has.
-fn put(
-    backend: &mut Backend,
-    address: IpAddr,
-    timeout: Duration,
-) -> Result<Option<Duration>, Refusal> {
-    backend
-        .set(&[Element { address, timeout }])
-        .map_err(kernel)?;
+fn put(backend: &mut Backend, element: Element) -> Result<Option<Duration>, Refusal> {
+    backend.set(&[element]).map_err(kernel)?;
     if !backend.has_timeouts() {
-        return Ok(Some(timeout));
+        return Ok(Some(element.timeout));
     }
+    let address = element.address;
     match backend.look(address).map_err(kernel)? {
         Some(seen) => Ok(seen.expires_in),
         None => Err(Refusal::failed(format!(

@@ -16,6 +16,7 @@ mod hold;
 pub mod job;
 pub mod protect;
 mod protected;
+pub mod reconcile;
 mod release;
 mod sessions;
 pub mod surroundings;

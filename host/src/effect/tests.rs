@@ -21,17 +21,21 @@ use crate::journal::{Clock, Hold, Now, Owner};
 use crate::root::Root;
 use crate::sweep;
 
-struct Bench {
-    _dir: TempDir,
-    broker: Broker,
+pub(super) struct Bench {
+    pub(super) _dir: TempDir,
+    pub(super) broker: Broker,
     next: u64,
 }
 
 fn bench(grants: &str) -> Bench {
+    bench_on("record", grants)
+}
+
+pub(super) fn bench_on(backend: &str, grants: &str) -> Bench {
     let dir = TempDir::new().unwrap();
     let root = Root::new(dir.path());
     std::fs::create_dir(root.own()).unwrap();
-    let text = format!("[firewall]\nbackend = \"record\"\n{grants}");
+    let text = format!("[firewall]\nbackend = \"{backend}\"\n{grants}");
     let broker = Broker::new(World {
         grants: grants::parse(&text, Path::new("retort.toml")).unwrap(),
         white_list: WhiteList::default(),
@@ -50,7 +54,7 @@ fn bench(grants: &str) -> Bench {
 }
 
 impl Bench {
-    fn begin(&mut self, run: Run) -> u64 {
+    pub(super) fn begin(&mut self, run: Run) -> u64 {
         self.next += 1;
         let word = Word::Begin {
             id: self.next,
@@ -60,14 +64,14 @@ impl Bench {
         self.next
     }
 
-    fn perform(&mut self, id: u64, effect: Effect) -> Answer {
+    pub(super) fn perform(&mut self, id: u64, effect: Effect) -> Answer {
         match self.broker.hear(Word::Perform { id, effect }) {
             Reply::Answer(answer) => answer,
             other => panic!("{other:?}"),
         }
     }
 
-    fn records(&mut self, word: Word) -> Vec<Record> {
+    pub(super) fn records(&mut self, word: Word) -> Vec<Record> {
         match self.broker.hear(word) {
             Reply::Records(records) => records,
             other => panic!("{other:?}"),
@@ -75,17 +79,17 @@ impl Bench {
     }
 
     /// One run of `drop` that blocks its own address.
-    fn block(&mut self, srcip: &str) -> Answer {
+    pub(super) fn block(&mut self, srcip: &str) -> Answer {
         let id = self.begin(run(srcip));
         self.perform(id, block(srcip))
     }
 
-    fn holds(&mut self) -> Vec<Hold> {
+    pub(super) fn holds(&mut self) -> Vec<Hold> {
         self.broker.journal().unwrap().open_holds().unwrap()
     }
 }
 
-fn run(srcip: &str) -> Run {
+pub(super) fn run(srcip: &str) -> Run {
     let srcip = address::parse(srcip).unwrap();
     let event = json!({"action": "add", "srcip": srcip});
     Run {
@@ -403,7 +407,7 @@ fn a_sweep_takes_back_what_is_over_and_leaves_the_rest() {
     assert_eq!(address::spell(holds[0].network), "203.0.113.2");
 }
 
-const NETWORKS: &str =
+pub(super) const NETWORKS: &str =
     "[response.drop]\nfirewall = { target = \"any\", widest = { ipv4 = 16, ipv6 = 48 } }\n";
 
 #[test]

@@ -13,6 +13,7 @@ mod now;
 mod owed;
 mod pending;
 mod schema;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
+pub use standing::Standing;
 
 use crate::event::{Dialect, Event};
 

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["backend", "effect", "journal"],
     &["vessel"],
     &["decide", "premises", "registry", "undo"],
-    &["report", "respond", "sweep"],
+    &["control", "report", "respond", "status", "sweep"],
     &["daemon"],
     &["dropin", "execd"],
     &["cli"],

@@ -114,6 +114,27 @@ pub struct Event {
 }
 
 impl Event {
+    /// An event that says nothing but its action.
+    #[must_use]
+    pub fn of(action: Action) -> Self {
+        Self {
+            action,
+            srcip: None,
+            user: None,
+            hostname: None,
+            filename: None,
+            alert_id: None,
+            rule_id: None,
+            rule_level: None,
+            rule_groups: Vec::new(),
+            agent_id: None,
+            agent_name: None,
+            location: None,
+            extra_args: Vec::new(),
+            timeout: None,
+        }
+    }
+
     /// When the alert was raised, since the epoch: the ids of OSSEC's and Wazuh's alerts
     /// begin with it.
     #[must_use]

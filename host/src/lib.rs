@@ -7,7 +7,8 @@
 //! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts;
 //!   [`execd`]: the queue of the original's, served in its place.
 //! - [`daemon`]: orders, side by side, and the undo of each at its time.
-//! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome.
+//! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome;
+//!   [`control`], [`status`]: how a daemon is asked, and how it is doing.
 //! - [`decide`], [`registry`], [`undo`], [`premises`]: questions that need no guest.
 //! - [`vessel`]: wasmtime, and nothing of it outside.
 //! - [`effect`], [`backend`], [`journal`]: what may change the world, and the
@@ -31,6 +32,7 @@ pub mod alert;
 pub mod backend;
 pub mod cli;
 pub mod conf;
+pub mod control;
 pub mod daemon;
 pub mod decide;
 pub mod dropin;
@@ -47,6 +49,7 @@ pub mod registry;
 pub mod report;
 pub mod respond;
 pub mod root;
+pub mod status;
 pub mod sweep;
 pub mod undo;
 pub mod vessel;

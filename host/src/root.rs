@@ -37,6 +37,27 @@ impl Root {
         self.path.join("etc/shared/ar.conf")
     }
 
+    /// The agents of a manager.
+    #[must_use]
+    pub fn client_keys(&self) -> PathBuf {
+        self.path.join("etc/client.keys")
+    }
+
+    /// Where installers wrote down what they installed, best first.
+    #[must_use]
+    pub fn init(&self) -> [PathBuf; 2] {
+        [
+            self.path.join("etc/ossec-init.conf"),
+            PathBuf::from("/etc/ossec-init.conf"),
+        ]
+    }
+
+    /// The alerts, one object of JSON a line.
+    #[must_use]
+    pub fn alerts(&self) -> PathBuf {
+        self.path.join("logs/alerts/alerts.json")
+    }
+
     /// Links and components, side by side.
     #[must_use]
     pub fn bin(&self) -> PathBuf {

@@ -65,7 +65,6 @@ fn ours(dir: &Path) -> Cost {
         let context = respond::Context {
             grants: &premises.grants,
             conf: &premises.conf,
-            registry: &registry,
             desk: &desk,
             engine: &engine,
             hostname: "host",

@@ -7,9 +7,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::Output;
+use super::{Output, by_hand};
 use crate::address;
 use crate::conf::grants::BackendName;
+use crate::control::Ask;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Effect, Record};
 use crate::journal::{self, Effected, Hold, Journal, Now, Owner, Past};
@@ -24,6 +25,21 @@ use crate::undo;
 pub(super) enum Verb {
     /// Lists the holds, oldest first.
     List,
+    /// Blocks a network by hand.
+    Add {
+        /// An address or a network.
+        #[arg(value_parser = super::network)]
+        network: IpNet,
+        /// For how long: `10m`, `2h`; without it as long as a hold may last.
+        #[arg(long = "for", value_parser = humantime::parse_duration)]
+        lasts: Option<Duration>,
+    },
+    /// Gives up every hold on a network.
+    Delete {
+        /// An address or a network.
+        #[arg(value_parser = super::network)]
+        network: IpNet,
+    },
 }
 
 /// How long these verbs wait for others: a person is waiting, but a burst is no
@@ -196,6 +212,12 @@ pub(super) fn broker(root: &Root) -> anyhow::Result<Broker> {
 }
 
 pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Result<Output> {
+    if !dry_run
+        && let Some(records) = by_hand::records_of(root, &Ask::Unblock { network })?
+        && !records.is_empty()
+    {
+        return records_output(&records, "");
+    }
     let mut broker = broker(root)?;
     let spelled = address::spell(network);
     let holds = broker
@@ -213,10 +235,7 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
             }
             foreign(&mut broker, network)
         }
-        Ok(holds) => holds
-            .iter()
-            .map(|hold| broker.release(hold, "retort unblock"))
-            .collect(),
+        Ok(_) => broker.unblock_by_hand(network).map_err(anyhow_of)?,
         // What the journal can't say the kernel still can.
         Err(why) => {
             let gone = match broker.take_out(network).map_err(anyhow_of)? {
@@ -289,6 +308,9 @@ enum Told {
 }
 
 pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
+    if !dry_run && let Some(records) = by_hand::records_of(root, &Ask::Sweep)? {
+        return records_output(&records, "nothing is due; the daemon sweeps by itself");
+    }
     let mut broker = broker(root)?;
     if dry_run {
         let now = Now::read()?;
@@ -354,7 +376,7 @@ pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, S
         .collect()
 }
 
-fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {
+pub(super) fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {
     let lines: Vec<String> = records.iter().map(report::effect).collect();
     let human = if lines.is_empty() {
         nothing.to_owned()

@@ -2,14 +2,17 @@
 
 mod blocks;
 pub mod build;
+mod by_hand;
 mod check;
 mod daemons;
 mod explain;
+mod follow;
 mod inspect;
 pub mod install;
 mod manifest;
 mod placing;
 mod run;
+mod status;
 mod steps;
 
 use std::ffi::OsString;
@@ -70,6 +73,9 @@ enum Verb {
         /// How many.
         #[arg(long, default_value_t = 20)]
         last: u32,
+        /// Goes on with what comes, until it is interrupted.
+        #[arg(long)]
+        follow: bool,
     },
     /// Why a host or network is blocked, or is not; which responses an alert starts, and why
     /// the others not.
@@ -78,7 +84,16 @@ enum Verb {
         what: String,
     },
     /// What is never blocked.
-    Protect,
+    Protect {
+        #[command(subcommand)]
+        verb: Option<explain::Protect>,
+    },
+    /// How the installation and its daemon are doing.
+    Status {
+        /// As numbers for Prometheus.
+        #[arg(long)]
+        prometheus: bool,
+    },
     /// Gives up every hold on a host or network.
     Unblock {
         /// An address, or a network such as 203.0.113.0/24.
@@ -204,9 +219,22 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         Verb::Blocks {
             verb: None | Some(blocks::Verb::List),
         } => blocks::list(&root),
-        Verb::History { last } => blocks::history(&root, last),
+        Verb::Blocks {
+            verb: Some(blocks::Verb::Add { network, lasts }),
+        } => by_hand::add(&root, network, lasts),
+        Verb::Blocks {
+            verb: Some(blocks::Verb::Delete { network }),
+        } => blocks::unblock(&root, network, false),
+        Verb::History { last, follow: true } => follow::follow(&root, last),
+        Verb::History { last, .. } => blocks::history(&root, last),
         Verb::Explain { what } => explain::explain(&root, &what),
-        Verb::Protect => explain::protect(&root),
+        Verb::Protect {
+            verb: None | Some(explain::Protect::List),
+        } => explain::protect(&root),
+        Verb::Protect {
+            verb: Some(explain::Protect::Check { network }),
+        } => explain::protects(&root, network),
+        Verb::Status { prometheus } => status::status(&root, prometheus),
         Verb::Unblock { network, dry_run } => blocks::unblock(&root, network, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),

@@ -63,7 +63,6 @@ pub(super) fn run(root: &Root, arguments: &Arguments) -> anyhow::Result<Output> 
     let context = respond::Context {
         grants: &premises.grants,
         conf: &premises.conf,
-        registry: &registry,
         desk: &desk,
         engine: &engine,
         hostname: &hostname,

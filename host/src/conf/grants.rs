@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::executable::Name;
 use super::nearest::nearest;
 use super::{Problem, position, raw};
 use crate::event::{Action, Dialect, Expect, Field};
@@ -37,6 +38,8 @@ pub struct Grants {
     pub decay: Duration,
     /// Where the daemon writes its numbers for the node exporter.
     pub textfile: Option<PathBuf>,
+    /// What `retort watch` follows.
+    pub watch: Watch,
     /// By the component's file name without `.wasm`.
     pub responses: BTreeMap<String, Response>,
 }
@@ -54,12 +57,24 @@ impl Default for Grants {
             legacy: Legacy::default(),
             decay: Duration::from_secs(30 * 24 * 3600),
             textfile: None,
+            watch: Watch::default(),
             responses: BTreeMap::new(),
         }
     }
 }
 
 impl Grants {
+    /// What the response of `executable` may do, before anybody looked which of its
+    /// components is there: the first that the file names.
+    #[must_use]
+    pub fn of_executable(&self, executable: &str) -> Response {
+        let components = Name::parse(executable).map(|name| name.components());
+        let components = components.unwrap_or_default();
+        let mut names = components.iter().filter_map(|c| c.strip_suffix(".wasm"));
+        let named = names.find(|name| self.responses.contains_key(*name));
+        self.response(named.unwrap_or(executable))
+    }
+
     /// What `response` may do: nothing, where the file does not name it.
     #[must_use]
     pub fn response(&self, response: &str) -> Response {
@@ -71,6 +86,15 @@ impl Grants {
                 ..Response::default()
             })
     }
+}
+
+/// What `retort watch` follows, and what it leaves alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// The file with the alerts; none for the usual one.
+    pub file: Option<PathBuf>,
+    /// Rules whose alerts start no response.
+    pub exclude_rules: Vec<u32>,
 }
 
 /// Whether effects happen.

@@ -1,14 +1,17 @@
-//! What people wrote: `ossec.conf` and `ar.conf` say when, `retort.toml` says what
-//! at most. Parsers are pure; the disk is read with caps.
+//! What people wrote: `ossec.conf`, `ar.conf` and the rules say when, `retort.toml` says
+//! what at most. Parsers are pure; the disk is read with caps.
 
 pub mod active_response;
 pub mod ar;
 pub mod command;
 pub mod executable;
 pub mod grants;
+pub mod init;
+pub mod keys;
 mod nearest;
 pub mod ossec;
 mod raw;
+pub mod rules;
 pub mod trust;
 pub mod white_list;
 mod xml;
@@ -24,6 +27,10 @@ use serde::Serialize;
 pub const OSSEC_CONF: u64 = 4 << 20;
 /// The largest `ar.conf`: ten thousand lines.
 pub const AR_CONF: u64 = 1 << 20;
+/// The largest `client.keys`: a hundred thousand agents.
+pub const CLIENT_KEYS: u64 = 16 << 20;
+/// The largest `ossec-init.conf`: it has four lines.
+pub const OSSEC_INIT: u64 = 64 << 10;
 /// The largest `retort.toml`.
 pub const RETORT_TOML: u64 = 1 << 20;
 

@@ -9,6 +9,7 @@ use super::Problem;
 use super::active_response::{ActiveResponse, Block};
 use super::command::Command;
 use super::nearest::nearest;
+use super::rules::Sources;
 use super::white_list::WhiteList;
 use super::xml::{self, Element};
 use crate::address;
@@ -60,6 +61,10 @@ pub struct OssecConf {
     pub white_list: WhiteList,
     /// The managers of this agent.
     pub servers: Vec<Server>,
+    /// Whether agents are listened to: a manager has `<remote>`.
+    pub remote: bool,
+    /// The files with the rules.
+    pub rules: Sources,
     /// What is legal and yet not what its author will have meant.
     pub findings: Vec<Problem>,
 }
@@ -108,6 +113,8 @@ pub fn parse(bytes: &[u8], file: &Path, dialect: Dialect) -> Result<OssecConf, B
                 }
                 "global" => conf.read_white_list(section, file),
                 "client" => conf.read_client(section, file)?,
+                "remote" => conf.remote = true,
+                "rules" | "ruleset" => conf.rules.read(section),
                 _ => {}
             }
         }

@@ -1,10 +1,11 @@
-//! A tree of `ossec.conf`, read as OSSEC reads it: no entity is ever expanded,
-//! content is not trimmed, `\<` is text. With caps on everything.
+//! A tree of `ossec.conf` or of a rules file, read as OSSEC reads it: no entity is ever
+//! expanded, content is not trimmed, `\<` and a lonely `&` are text. With caps on
+//! everything.
 
 use std::path::Path;
 
 use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
 
 use super::{OSSEC_CONF, Problem, position};
 
@@ -29,11 +30,22 @@ pub(super) struct Element {
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) children: Vec<Element>,
+    /// Name and value, as written; one that is no attribute ends the list.
+    pub(super) attributes: Vec<(String, String)>,
 }
 
 impl Element {
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// The first attribute of that name, whatever its case.
+    pub(super) fn attribute(&self, name: &str) -> Option<&str> {
+        let (_, value) = self
+            .attributes
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(value)
     }
 
     pub(super) fn problem(&self, file: &Path, number: Option<u16>, what: String) -> Problem {
@@ -66,6 +78,7 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
     let mut reader = Reader::from_str(&text);
     // OSSEC allows `--` in comments, so nothing is checked there; closing tags are.
     reader.config_mut().check_end_names = true;
+    reader.config_mut().allow_dangling_amp = true;
     let mut open: Vec<Element> = vec![Element::default()];
     let mut elements = 0_usize;
     loop {
@@ -86,11 +99,11 @@ pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Element>, Box<Probl
                     let what = format!("elements are nested deeper than {DEEPEST}");
                     return Err(wrong(at, what, "the closing tags that are missing above"));
                 }
-                open.push(element(place.at(bytes, at), tag.name().as_ref()));
+                open.push(element(place.at(bytes, at), &tag));
             }
             Event::Empty(tag) => {
                 elements = elements.saturating_add(1);
-                let child = element(place.at(bytes, at), tag.name().as_ref());
+                let child = element(place.at(bytes, at), &tag);
                 adopt(&mut open, child);
             }
             Event::End(_) => {
@@ -176,11 +189,21 @@ impl Place {
     }
 }
 
-fn element((line, column): (u32, u32), name: &str) -> Element {
+fn element((line, column): (u32, u32), tag: &BytesStart<'_>) -> Element {
+    let mut attributes = tag.attributes();
+    let attributes = attributes.with_checks(false).map_while(Result::ok);
     Element {
-        name: name.to_owned(),
+        name: tag.name().as_ref().to_owned(),
         line,
         column,
+        attributes: attributes
+            .map(|attribute| {
+                (
+                    attribute.key.as_ref().to_owned(),
+                    attribute.value.into_owned(),
+                )
+            })
+            .collect(),
         ..Element::default()
     }
 }

@@ -5,11 +5,14 @@
 //! the others waiting. The broker has a thread of its own, and so has every helper.
 
 mod alone;
+mod control;
 mod lanes;
 mod legacy;
+mod metrics;
 mod quiet;
 mod settings;
 mod tally;
+mod tell;
 mod timers;
 mod vessels;
 
@@ -21,24 +24,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cap_std::fs::Dir;
 use tokio::sync::{Notify, Semaphore};
 use wasmtime::Engine;
 
 pub use alone::Alone;
 pub use quiet::Quiet;
 pub use settings::{Place, Settings};
-pub use tally::Counts;
 
+use crate::effect::Record;
 use crate::effect::broker::Broker;
 use crate::effect::desk::Desk;
-use crate::effect::{Done, Kind, Record};
 use crate::event::{Action, Dialect, Expect};
 use crate::journal::{Clock, Term};
 use crate::message::Echo;
 use crate::order::Order;
 use crate::registry::Loaded;
-use crate::report::{self, Log, Outcome};
+use crate::report::{self, Outcome};
 use crate::respond::{self, Asked, Consent, NotRun};
 use crate::root::Root;
 use crate::vessel::engine::{self, Allocation};
@@ -70,6 +71,7 @@ pub struct Daemon {
     /// A run has ended.
     ended: Notify,
     clock: Clock,
+    since: Instant,
 }
 
 impl Daemon {
@@ -104,6 +106,7 @@ impl Daemon {
             pending: Notify::new(),
             ended: Notify::new(),
             clock,
+            since: Instant::now(),
         }))
     }
 
@@ -295,92 +298,12 @@ impl Daemon {
         respond::Context {
             grants: &settings.premises.grants,
             conf: &settings.premises.conf,
-            registry: &settings.registry,
             desk: &self.desk,
             engine: &self.engine,
             hostname: &self.hostname,
             owner: None,
             dry_run: false,
             started,
-        }
-    }
-
-    /// Counts what came of a run.
-    fn came(&self, outcome: &respond::Outcome) {
-        let verdict = outcome.verdict.as_ref();
-        let verdict = verdict.map_or("renewed", crate::vessel::verdict::Verdict::name);
-        self.tally.run(&outcome.response, verdict);
-        for record in &outcome.records {
-            match &record.answer {
-                Err(refusal) if refusal.kind == Kind::Denied => {
-                    self.tally.denied(&outcome.response);
-                }
-                Ok(Done::Blocked {
-                    warning: Some(why), ..
-                }) if why.starts_with("over budget") => {
-                    self.tally.count(|counts| &mut counts.rationed);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn not_run(&self, order: &Order, why: &NotRun) {
-        let verdict = match why {
-            NotRun::Declined(_) => "declined",
-            NotRun::Disabled => "disabled",
-            NotRun::Load(_) | NotRun::NoAnswer(_) => "refused",
-        };
-        self.tally.run(&order.executable, verdict);
-        let action = order.request.action.to_string();
-        self.tell(&Outcome::not_run(&order.executable, &action, why));
-    }
-
-    fn no_response(&self, order: &Order, why: &str) {
-        self.tally.count(|counts| &mut counts.not_found);
-        let action = order.request.action.to_string();
-        self.tell(&Outcome::failed(
-            &order.executable,
-            &action,
-            &format!("refused: {why}"),
-        ));
-    }
-
-    /// An order came, or what was none.
-    pub fn received(&self) {
-        self.tally.count(|counts| &mut counts.received);
-    }
-
-    /// What came was no order.
-    pub fn malformed(&self) {
-        self.tally.count(|counts| &mut counts.malformed);
-    }
-
-    /// What was counted since the start.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.tally.counts()
-    }
-
-    /// Says something that is no outcome: to whoever watches the daemon.
-    pub fn say(&self, what: &str) {
-        eprintln!("retort: {}", report::escape(what, 4096));
-    }
-
-    /// An outcome: into the log.
-    fn tell(&self, outcome: &Outcome) {
-        self.log(&[line(outcome)]);
-    }
-
-    /// Appends lines to `active-responses.log`. One that can't be written is no reason
-    /// not to act.
-    fn log(&self, lines: &[String]) {
-        let written = Dir::open_ambient_dir(self.root.logs(), cap_std::ambient_authority())
-            .map_err(anyhow::Error::from)
-            .and_then(|logs| Ok(Log::open(&logs)?))
-            .and_then(|mut log| Ok(lines.iter().try_for_each(|line| log.append(line))?));
-        if let Err(why) = written {
-            self.say(&format!("{why:#}"));
         }
     }
 }

@@ -5,41 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::status::Counts;
 
 /// Responses that are counted by name; the rest is counted together.
 const MOST_RESPONSES: usize = 256;
-
-/// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Runs by response and how they ended.
-    pub runs: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Effects that grants, protect list or action forbade, by response.
-    pub denied: BTreeMap<String, u64>,
-    /// Blocks above the budget: short ones.
-    pub rationed: u64,
-    /// Orders that came, good or bad.
-    pub received: u64,
-    /// Messages that were no order.
-    pub malformed: u64,
-    /// Orders that found no response.
-    pub not_found: u64,
-    /// Orders that found their response's queue full.
-    pub refused: u64,
-    /// Orders that were done before: a restart read them again.
-    pub repeated: u64,
-    /// Blocks that were undone at their time.
-    pub undone: u64,
-    /// The latest that one was undone after its deadline, in microseconds.
-    pub latest_undo_us: u64,
-    /// What was put right in the firewall.
-    pub repaired: u64,
-    /// Holds that were taken back without a guest: orphans, interrupted runs.
-    pub swept: u64,
-    /// Configurations that could not be read.
-    pub misconfigured: u64,
-}
 
 /// The counts of a running daemon.
 #[derive(Debug, Default)]

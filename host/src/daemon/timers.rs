@@ -143,6 +143,7 @@ impl Daemon {
                 .get(&pending.executable, &path, settings, &self.engine)
                 .await
                 .map_err(|why| why.to_string()),
+            None if pending.executable.is_empty() => Err("it was blocked by hand".to_owned()),
             None => Err(format!("there is no component for {}", pending.executable)),
         };
         let context = self.context(settings, started);

@@ -4,6 +4,7 @@
 //! It answers within the wall limit whatever guest, execd, lock, disk or kernel do,
 //! and its exit status says whether what was asked for was done.
 
+mod handover;
 mod place;
 pub mod seal;
 mod stdin;
@@ -12,6 +13,7 @@ mod watchdog;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -31,6 +33,7 @@ use crate::report::{self, Log, Outcome};
 use crate::respond::{self, Consent, NotRun};
 use crate::sweep;
 use crate::vessel::engine::{self, Allocation};
+use handover::Came;
 use place::Place;
 use stdin::Stdin;
 use watchdog::Watchdog;
@@ -67,10 +70,12 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     };
     let mut lines = Lines::new(Stdin::under(&watchdog));
     let done = match call.listen(&mut lines) {
-        Ok(request) => call.answer(&request, lines).unwrap_or_else(|why| {
-            call.fail(&request.action.to_string(), &why);
-            false
-        }),
+        Ok((request, line)) => call
+            .answer(&request, line.as_deref(), lines)
+            .unwrap_or_else(|why| {
+                call.fail(&request.action.to_string(), &why);
+                false
+            }),
         Err(why) => {
             call.fail("", &why);
             false
@@ -113,22 +118,38 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// What is asked, and the original's lines about it.
-    fn listen(&self, lines: &mut Lines<Stdin<'_>>) -> anyhow::Result<Request> {
-        let request = if self.argv.len() > 1 {
-            message::ossec::from_argv(self.argv)?
+    fn listen(&self, lines: &mut Lines<Stdin<'_>>) -> anyhow::Result<(Request, Option<Vec<u8>>)> {
+        let (request, line) = if self.argv.len() > 1 {
+            (message::ossec::from_argv(self.argv)?, None)
         } else {
             let line = lines.next_line().context("read the message from stdin")?;
-            message::from_line(&line.unwrap_or_default())?
+            let line = line.unwrap_or_default();
+            (message::from_line(&line)?, Some(line))
         };
         let program = &self.place.program;
         self.log(&report::started(&request, program, &report::now()));
-        Ok(request)
+        Ok((request, line))
     }
 
     /// Whether everything that was asked for was done.
-    fn answer(&self, request: &Request, lines: Lines<Stdin<'_>>) -> anyhow::Result<bool> {
+    fn answer(
+        &self,
+        request: &Request,
+        line: Option<&[u8]>,
+        mut lines: Lines<Stdin<'_>>,
+    ) -> anyhow::Result<bool> {
+        let consent = match self.hand_over(request, line, &mut lines) {
+            Came::Outcome(outcome) => return Ok(self.tell(request, &Ok(*outcome))),
+            Came::NotRun { why, rightly } => {
+                let action = request.action.to_string();
+                let outcome = Outcome::failed(&self.place.executable, &action, &why);
+                self.say(request, &outcome, "Ended");
+                return Ok(rightly);
+            }
+            Came::Nothing(consent) => consent,
+        };
         match self.ready(request) {
-            Ok(ready) => self.run(request, lines, ready),
+            Ok(ready) => self.run(request, lines, ready, consent),
             // Whoever breaks a file must not keep a block standing with it.
             Err(why) if request.action == Action::Delete => self.release(request, &why),
             Err(why) => Err(why),
@@ -157,16 +178,19 @@ impl Call<'_> {
         request: &Request,
         mut lines: Lines<Stdin<'_>>,
         ready: Ready,
+        known: Option<Consent>,
     ) -> anyhow::Result<bool> {
         let hostname = nix::unistd::gethostname()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let consent = |keys: &[String]| self.ask(&mut lines, request, keys);
+        let consent = async |keys: &[String]| match known {
+            Some(said) => Ok(said),
+            None => self.ask(&mut lines, request, keys),
+        };
         self.at_desk(request, ready.broker, async |desk| {
             let context = respond::Context {
                 grants: &ready.premises.grants,
                 conf: &ready.premises.conf,
-                registry: &ready.registry,
                 desk,
                 engine: &ready.engine,
                 hostname: &hostname,
@@ -174,7 +198,9 @@ impl Call<'_> {
                 dry_run: false,
                 started: self.started,
             };
-            respond::respond(&context, &self.place.executable, request, consent).await
+            let executable = &self.place.executable;
+            let loaded = respond::load(&context, &ready.registry, executable).map(Arc::new);
+            respond::respond(&context, executable, request, loaded, consent).await
         })
     }
 
@@ -260,18 +286,19 @@ impl Call<'_> {
                 )
             }
         };
-        let mut lines = vec![line(&outcome)];
+        let aborted = matches!(answer, Ok(outcome) if outcome.verdict.is_none());
+        self.say(request, &outcome, if aborted { "Aborted" } else { "Ended" });
+        done
+    }
+
+    /// Writes an outcome, and Wazuh's own last word.
+    fn say(&self, request: &Request, outcome: &Outcome, word: &str) {
+        let mut lines = vec![line(outcome)];
         if matches!(request.echo, Echo::Message(_)) {
-            let aborted = matches!(answer, Ok(outcome) if outcome.verdict.is_none());
-            let word = if aborted { "Aborted" } else { "Ended" };
-            lines.push(report::wazuh_line(
-                &self.place.program,
-                word,
-                &report::now(),
-            ));
+            let program = &self.place.program;
+            lines.push(report::wazuh_line(program, word, &report::now()));
         }
         self.log(&lines);
-        done
     }
 
     fn sweep(&self, broker: &mut Broker) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -139,14 +139,9 @@ impl Broker {
         } else {
             None
         };
-        let context = Context {
-            observes: run.dry_run || mode == Mode::Observe,
-            deadline: deadline.checked_add(run.left).unwrap_or(deadline),
-            grants,
-            journaled: OnceLock::new(),
-            stands: OnceLock::new(),
-            run,
-        };
+        let observes = run.dry_run || mode == Mode::Observe;
+        let deadline = deadline.checked_add(run.left).unwrap_or(deadline);
+        let context = Context::new(run, grants, observes, deadline);
         self.runs.insert(
             id,
             Open {

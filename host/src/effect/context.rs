@@ -28,6 +28,18 @@ pub(super) fn patience(deadline: Instant) -> Duration {
 }
 
 impl Context {
+    /// A run that has until `deadline`.
+    pub(super) fn new(run: Run, grants: Response, observes: bool, deadline: Instant) -> Self {
+        Self {
+            run,
+            grants,
+            observes,
+            deadline,
+            journaled: OnceLock::new(),
+            stands: OnceLock::new(),
+        }
+    }
+
     /// How long its next lock may be waited for.
     pub(super) fn patience(&self) -> Duration {
         patience(self.deadline)

@@ -6,6 +6,7 @@
 //! effect; the broker holds the grants itself.
 
 pub mod broker;
+pub mod by_hand;
 pub mod check;
 mod clothes;
 mod context;

@@ -141,14 +141,33 @@ impl Journal {
         self.read_history(limit, of).map_err(|e| self.wrong(e))
     }
 
+    /// The runs after that one, oldest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn since(&self, run: i64, limit: u32) -> Result<Vec<Past>, Error> {
+        let read = || {
+            self.past(
+                "SELECT * FROM run WHERE id > ?1 ORDER BY id LIMIT ?2",
+                params![run, limit],
+            )
+        };
+        read().map_err(|e| self.wrong(e))
+    }
+
     fn read_history(&self, limit: u32, of: Option<IpNet>) -> rusqlite::Result<Vec<Past>> {
-        let mut runs = self.connection.prepare_cached(
+        let of = of.map(address::spell);
+        self.past(
             "SELECT * FROM run WHERE ?2 IS NULL OR json_extract(event, '$.srcip') = ?2
              OR id IN (SELECT run FROM hold WHERE network = ?2) ORDER BY id DESC LIMIT ?1",
-        )?;
-        let of = of.map(address::spell);
+            params![limit, of],
+        )
+    }
+
+    fn past(&self, sql: &str, of: impl rusqlite::Params) -> rusqlite::Result<Vec<Past>> {
+        let mut runs = self.connection.prepare_cached(sql)?;
         let mut past = runs
-            .query_map(params![limit, of], |row| {
+            .query_map(of, |row| {
                 let told = row.get::<_, Option<String>>("told")?;
                 Ok(Past {
                     id: row.get("id")?,

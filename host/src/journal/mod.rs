@@ -14,6 +14,7 @@ mod owed;
 mod pending;
 mod schema;
 mod standing;
+mod tallied;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
 pub use standing::Standing;
+pub use tallied::{Commits, Tallied};
 
 use crate::event::{Dialect, Event};
 
@@ -136,6 +138,7 @@ pub struct Journal {
     connection: Connection,
     path: PathBuf,
     busy: Duration,
+    commits: Commits,
 }
 
 impl Journal {
@@ -179,6 +182,7 @@ impl Journal {
             connection,
             path: path.to_owned(),
             busy,
+            commits: Commits::default(),
         };
         journal
             .connection
@@ -193,6 +197,7 @@ impl Journal {
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
         let (path, busy) = (self.path.clone(), self.busy);
+        let started = std::time::Instant::now();
         let run = || {
             // Immediate: a lock that is taken late can't be waited for.
             let transaction = self
@@ -202,7 +207,9 @@ impl Journal {
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|e| wrong(&path, busy, e))
+        let done = run().map_err(|e| wrong(&path, busy, e));
+        self.commits.count(started.elapsed(), done.is_ok());
+        done
     }
 
     fn wrong(&self, error: rusqlite::Error) -> Error {

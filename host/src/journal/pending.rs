@@ -237,6 +237,20 @@ impl Journal {
         })
     }
 
+    /// Nothing of that key is pending any more: what it would undo is gone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn withdraw(&mut self, response: &str, key: &str) -> Result<(), Error> {
+        self.relaxed(|journal| {
+            journal.write(|t| {
+                t.prepare_cached("DELETE FROM pending WHERE response = ?1 AND key = ?2")?
+                    .execute(params![response, key])
+                    .map(drop)
+            })
+        })
+    }
+
     /// Carries deadlines of an earlier boot over into this one: what the wall clock says
     /// is left of each, within nothing and all of it. From then on no clock step counts.
     ///

@@ -211,11 +211,7 @@ pub fn commanded(json: &Json, command: &str) -> Json {
 pub fn keep(body: &Body) -> String {
     match body {
         Body::Fields(fields) => {
-            // One character a byte: arguments are bytes, and come back as they were.
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| field.as_bytes().iter().map(|b| char::from(*b)).collect())
-                .collect();
+            let fields: Vec<String> = fields.iter().map(|field| text(field.as_bytes())).collect();
             serde_json::to_string(&fields).unwrap_or_default()
         }
         Body::Message(json) => serde_json::to_string(json).unwrap_or_default(),
@@ -230,11 +226,20 @@ pub fn kept(text: &str) -> Result<Body, Malformed> {
     if text.starts_with('[') {
         let fields: Vec<String> =
             serde_json::from_str(text).map_err(|e| Malformed::NotJson(e.to_string()))?;
-        let bytes = |field: String| {
-            let bytes = field.chars().filter_map(|c| u8::try_from(c).ok()).collect();
-            OsString::from_vec(bytes)
-        };
-        return Ok(Body::Fields(fields.into_iter().map(bytes).collect()));
+        let fields = fields.iter().map(|field| bytes(field)).collect();
+        return Ok(Body::Fields(fields));
     }
     json::parse(text.as_bytes()).map(Body::Message)
+}
+
+/// Bytes as a text of one character for each: they come back as they were.
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+/// The bytes of such a [`text`].
+#[must_use]
+pub fn bytes(text: &str) -> OsString {
+    OsString::from_vec(text.chars().filter_map(|c| u8::try_from(c).ok()).collect())
 }

@@ -7,6 +7,7 @@
 mod clock;
 mod line;
 mod log;
+mod prometheus;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -15,4 +16,5 @@ pub use crate::escape::escape;
 pub use clock::now;
 pub use line::{Outcome, date, echo, outcome_line, started, wazuh_line};
 pub use log::{Log, Refused};
+pub use prometheus::prometheus;
 pub use summary::effect;

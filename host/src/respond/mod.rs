@@ -5,6 +5,7 @@
 
 mod outcome;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
@@ -48,8 +49,6 @@ pub struct Context<'a> {
     pub grants: &'a Grants,
     /// When they are asked for.
     pub conf: &'a OssecConf,
-    /// Where they are.
-    pub registry: &'a Registry,
     /// Where their effects go.
     pub desk: &'a Desk,
     /// What runs them.
@@ -86,8 +85,8 @@ pub fn expects(conf: &OssecConf, executable: &str, grants: Option<&Expect>) -> E
     }
 }
 
-/// Answers one request for `executable`. A delete releases what it is about even
-/// where the guest can't run.
+/// Answers one request for `executable`, whose response is `loaded` or can't be. A delete
+/// releases what it is about even where the guest can't run.
 ///
 /// # Errors
 /// See [`NotRun`]: nothing was changed then.
@@ -95,9 +94,15 @@ pub async fn respond(
     context: &Context<'_>,
     executable: &str,
     request: &Request,
-    consent: impl FnOnce(&[String]) -> Result<Consent, String>,
+    loaded: Result<Arc<Loaded>, NotRun>,
+    consent: impl AsyncFnOnce(&[String]) -> Result<Consent, String>,
 ) -> Result<Outcome, NotRun> {
-    let (loaded, masked) = match prepare(context, executable, request) {
+    let prepared = match loaded {
+        _ if context.conf.disabled && request.action == Action::Add => Err(NotRun::Disabled),
+        Ok(loaded) => view(context, executable, request, &loaded).map(|masked| (loaded, masked)),
+        Err(why) => Err(why),
+    };
+    let (loaded, masked) = match prepared {
         Ok(prepared) => prepared,
         Err(why) if request.action == Action::Delete => {
             let wall = context.grants.limits.wall;
@@ -108,7 +113,7 @@ pub async fn respond(
     };
     let asks = request.dialect != Dialect::Ossec && request.action == Action::Add;
     let consent = if asks && !masked.keys.is_empty() {
-        consent(&masked.keys).map_err(NotRun::NoAnswer)?
+        consent(&masked.keys).await.map_err(NotRun::NoAnswer)?
     } else {
         Consent::Continue
     };
@@ -123,25 +128,19 @@ pub async fn respond(
     Ok(conduct(context, asked, &loaded, masked.event).await)
 }
 
-/// Everything that can stand in the way of a run.
-fn prepare(
+/// The response of `executable`, from the disk.
+///
+/// # Errors
+/// [`NotRun::Load`].
+pub fn load(
     context: &Context<'_>,
+    registry: &Registry,
     executable: &str,
-    request: &Request,
-) -> Result<(Loaded, Masked), NotRun> {
-    if context.conf.disabled && request.action == Action::Add {
-        return Err(NotRun::Disabled);
-    }
-    let found = context.registry.find(executable)?;
+) -> Result<Loaded, NotRun> {
+    let found = registry.find(executable)?;
     let limits = context.grants.response(&found.name).limits;
-    let loaded = context.registry.load(
-        &found,
-        context.grants,
-        context.engine,
-        context.left(&limits),
-    )?;
-    let masked = view(context, executable, request, &loaded)?;
-    Ok((loaded, masked))
+    let left = context.left(&limits);
+    Ok(registry.load(&found, context.grants, context.engine, left)?)
 }
 
 /// What the response gets to see of the request.

@@ -1,6 +1,6 @@
 //! What came of a request.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::decide::Declined;
 use crate::effect::{Effect, Record};
@@ -29,7 +29,7 @@ pub enum NotRun {
 }
 
 /// What came of a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// The response.
     pub response: String,

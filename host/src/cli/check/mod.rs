@@ -246,3 +246,14 @@ fn log(root: &Root, table: &mut Table) {
         ),
     }
 }
+
+/// Links that something else took the place of, as a package upgrade does.
+pub(super) fn overwritten(root: &Root) -> Vec<String> {
+    let manifest = Manifest::read(root).unwrap_or_default();
+    let mut table = Table::default();
+    placed::links(root, &manifest, &mut table);
+    let rows = table.rows.into_iter();
+    rows.filter(|row| row.grade == Grade::Error)
+        .map(|row| row.subject)
+        .collect()
+}

@@ -44,7 +44,7 @@ pub(super) fn explain(root: &Root, file: &Path) -> anyhow::Result<Output> {
     let request = Request {
         dialect: Dialect::Wazuh4,
         action: Action::Add,
-        alert: Alert::Wazuh4(json.clone()),
+        alert: Alert::of(json.clone()),
         extra_args: Vec::new(),
         timeout: None,
         echo: Echo::Message(json),

@@ -141,6 +141,36 @@ fn failed(error: &backend::Error) -> Refusal {
     Refusal::failed(error.to_string())
 }
 
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Protect {
+    /// Lists it.
+    List,
+    /// Says whether a network may be blocked, and what protects it.
+    Check {
+        /// An address or a network.
+        #[arg(value_parser = super::network)]
+        network: IpNet,
+    },
+}
+
+/// Whether a network may be blocked: exit status 1 where something protects it.
+pub(super) fn protects(root: &Root, network: IpNet) -> anyhow::Result<Output> {
+    let mut broker = blocks::broker(root)?;
+    let list = broker.protect_list().map_err(blocks::anyhow_of)?;
+    let why = list.refuses(address::canonical_network(network));
+    let spelled = address::spell(network);
+    let human = match &why {
+        Some(why) => format!("{spelled} is never blocked: {why}"),
+        None => format!("{spelled} may be blocked: nothing protects it"),
+    };
+    let protected = why.is_some();
+    Ok(Output::new(
+        human,
+        &serde_json::json!({ "network": spelled, "protected": why }),
+    )?
+    .failed_if(protected))
+}
+
 #[derive(Serialize)]
 struct Protected {
     network: String,

@@ -29,6 +29,8 @@ fn the_reference_is_read_and_its_defaults_are_the_defaults() {
     assert_eq!(grants.firewall.per_minute, usual.firewall.per_minute);
     assert_eq!(grants.firewall.protect.len(), 2);
     assert_eq!(grants.firewall.admin_sessions.as_deref(), None);
+    assert_eq!(grants.watch.exclude_rules, [601, 602]);
+    assert!(grants.watch.file.is_some());
     let drop = grants.response("firewall-drop");
     assert_eq!(drop.firewall.unwrap().target, Target::Srcip);
     let restart = &grants.response("restart-ossec").process["restart"];
@@ -42,6 +44,16 @@ fn the_reference_is_read_and_its_defaults_are_the_defaults() {
     );
     assert_eq!(lists.limits.wall, Duration::from_secs(30));
     assert_eq!(lists.limits.fuel, Limits::default().fuel);
+}
+
+#[test]
+fn an_executable_has_the_grants_of_the_first_component_that_is_named() {
+    let both = "[response.drop]\nhostname = true\n[response.\"drop.sh\"]\nhostname = false\n";
+    assert!(!read(both).unwrap().of_executable("drop.sh").hostname);
+    let stem = read("[response.drop]\nhostname = true\n").unwrap();
+    assert!(stem.of_executable("drop.sh").hostname);
+    assert!(!stem.of_executable("other.sh").hostname);
+    assert!(!stem.of_executable("../drop").hostname);
 }
 
 #[test]
@@ -127,7 +139,7 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             "[metrics]\ntextfile = \"retort.prom\"",
             2,
             "no absolute path",
-            Some("/var/lib/node_exporter/retort.prom"),
+            Some("one that begins with `/`"),
         ),
         (
             "[firewall]\nnat64 = [\"2001:db8:0:2::/95\"]",
@@ -136,6 +148,13 @@ fn each_mistake_has_its_place_and_its_line_to_write() {
             Some("/96"),
         ),
         ("[firewall]\nper_minute = 0", 2, "at least 1", None),
+        (
+            "[watch]\nfile = \"alerts.json\"",
+            2,
+            "no absolute path",
+            Some("one that begins with `/`"),
+        ),
+        ("[watch]\nrules = [1]", 2, "unknown field", None),
         (
             "[firewall]\nprotect = [\"not a name\"]",
             2,

@@ -11,12 +11,12 @@ use toml::Spanned;
 
 use super::executable::Name;
 use super::grants::{
-    Execd, Firewall, FirewallGrant, Grants, Helper, Legacy, Mode, OnStop, Response,
+    Execd, Firewall, FirewallGrant, Grants, Helper, Legacy, Mode, OnStop, Response, Watch,
 };
 use crate::event::{Action, Dialect, Expect};
 use crate::limits::Limits;
 use values::{
-    AbsolutePath, AdminSessions, Argv, Backend, Digest, HelperName, LegacyName, Nat64, PER_MINUTE,
+    Absolute, AdminSessions, Argv, Backend, Digest, HelperName, LegacyName, Nat64, PER_MINUTE,
     Prefix, Rate, RawProtected, RawTarget, Size, Span,
 };
 
@@ -50,6 +50,8 @@ pub(super) struct File {
     repeated_offenders: RawOffenders,
     #[serde(default)]
     metrics: RawMetrics,
+    #[serde(default)]
+    watch: RawWatch,
     #[serde(default)]
     response: BTreeMap<Spanned<String>, RawResponse>,
 }
@@ -103,7 +105,15 @@ struct RawOffenders {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawMetrics {
-    textfile: Option<AbsolutePath>,
+    textfile: Option<Absolute>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawWatch {
+    file: Option<Absolute>,
+    #[serde(default)]
+    exclude_rules: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +188,10 @@ impl File {
                 .decay
                 .map_or(Grants::default().decay, |span| span.0),
             textfile: self.metrics.textfile.map(|path| path.0),
+            watch: Watch {
+                file: self.watch.file.map(|file| file.0),
+                exclude_rules: self.watch.exclude_rules,
+            },
             responses,
         })
     }

@@ -83,22 +83,6 @@ impl<'de> Deserialize<'de> for LegacyName {
     }
 }
 
-pub(super) struct AbsolutePath(pub(super) PathBuf);
-
-impl<'de> Deserialize<'de> for AbsolutePath {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from_text(from, |text| {
-            let path = PathBuf::from(text);
-            if path.is_absolute() {
-                return Ok(Self(path));
-            }
-            Err(format!(
-                "`{text}` is no absolute path{WRITE}\"/var/lib/node_exporter/retort.prom\""
-            ))
-        })
-    }
-}
-
 pub(super) struct Prefix<const LONGEST: u8>(pub(super) u8);
 
 impl<'de, const LONGEST: u8> Deserialize<'de> for Prefix<LONGEST> {
@@ -239,6 +223,22 @@ impl<'de> Deserialize<'de> for Digest {
                 .map_err(|_| {
                     "a sha256 has 64 hexadecimal digits; `retort inspect` prints it".to_owned()
                 })
+        })
+    }
+}
+
+pub(super) struct Absolute(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for Absolute {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() && !text.contains('\0') {
+                return Ok(Self(path));
+            }
+            Err(format!(
+                "`{text}` is no absolute path{WRITE}one that begins with `/`"
+            ))
         })
     }
 }

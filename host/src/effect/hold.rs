@@ -49,8 +49,15 @@ impl Broker {
             return Ok(Done::Observed);
         }
         let name = self.backend_of(&context.grants);
-        match self.intend(context, network, name) {
-            Ok(intended) => self.carry_out(&intended, network, name),
+        let crowd = self.crowd(context, network, name);
+        let wide = crowd.as_ref().map_or(network, |crowd| crowd.network);
+        match self.intend(context, wide, name) {
+            Ok(mut intended) => {
+                let warnings = crowd.map(|crowd| crowd.warning).into_iter();
+                let warnings: Vec<String> = warnings.chain(intended.warning).collect();
+                intended.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+                self.carry_out(&intended, wide, name)
+            }
             Err(trouble) => self.block_unjournaled(network, name, &trouble),
         }
     }

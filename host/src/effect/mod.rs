@@ -10,6 +10,7 @@ pub mod by_hand;
 pub mod check;
 mod clothes;
 mod context;
+mod crowd;
 pub mod desk;
 pub mod enter;
 pub mod helper;

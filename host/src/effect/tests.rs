@@ -463,6 +463,64 @@ fn networks_are_held_as_far_as_they_are_granted() {
     }
 }
 
+/// Sixty-four hosts of a /64 are held each for itself; then the /64 is.
+#[test]
+fn a_crowd_in_one_64_is_held_by_its_prefix() {
+    let block_all = |grants: &str, many: u16| {
+        let mut bench = bench(grants);
+        let mut answers = Vec::new();
+        for n in 0..many {
+            answers.push(bench.block(&format!("2001:db8:bad:1::{n:x}")).unwrap());
+            bench
+                .block(&format!("2001:db8:bad:{:x}::1", n + 0x100))
+                .unwrap();
+        }
+        let held = bench.holds().into_iter().map(|hold| hold.network);
+        let wide = held.filter(|network| address::only(*network).is_none());
+        (wide.collect::<Vec<IpNet>>(), answers, bench)
+    };
+    let wide = "[response.drop]\nfirewall = { widest = { ipv6 = 64 } }\n";
+    let (networks, _, _) = block_all(wide, 65);
+    assert!(networks.is_empty(), "{networks:?}");
+    let (networks, answers, mut bench) = block_all(wide, 66);
+    let network: IpNet = "2001:db8:bad:1::/64".parse().unwrap();
+    assert_eq!(networks, [network]);
+    let Some(Done::Blocked {
+        warning: Some(warning),
+        ..
+    }) = answers.last()
+    else {
+        panic!("{:?}", answers.last());
+    };
+    assert!(
+        warning.contains("65 hosts of 2001:db8:bad:1::/64 were blocked within a minute"),
+        "{warning}"
+    );
+    // Each run's delete takes back what it took, whatever that was.
+    let again = bench.block("2001:db8:bad:1::41").unwrap();
+    assert!(
+        matches!(again, Done::Blocked { renewed: true, .. }),
+        "{again:?}"
+    );
+    let count = bench.holds().len();
+    let mut delete = run("2001:db8:bad:1::41");
+    delete.event.action = crate::event::Action::Delete;
+    let id = bench.begin(delete);
+    let released = bench.records(Word::Release { id });
+    assert_eq!(released.len(), 1, "{released:?}");
+    assert_eq!(bench.holds().len(), count - 1);
+    // What is held for itself is renewed as it is.
+    bench.block("2001:db8:bad:1::1").unwrap();
+    assert_eq!(bench.holds().len(), count - 1);
+
+    // Neither a narrower grant nor something protected is stepped over.
+    let (networks, _, _) = block_all("[response.drop]\nfirewall = {}\n", 70);
+    assert!(networks.is_empty(), "{networks:?}");
+    let protects = format!("protect = [\"2001:db8:bad:1:ffff::1\"]\n{wide}");
+    let (networks, _, _) = block_all(&protects, 70);
+    assert!(networks.is_empty(), "{networks:?}");
+}
+
 /// Nothing but the journal's deadline would take a network back.
 #[test]
 fn without_the_journal_no_network_is_blocked() {

@@ -25,7 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
 pub use hold::{Hold, State};
-pub use intent::{Intended, Intent, Run};
+pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};

@@ -37,8 +37,12 @@ CREATE INDEX hold_between ON hold (id) WHERE closed IS NULL AND state <> 'done';
 CREATE INDEX hold_wide ON hold (id) WHERE closed IS NULL AND instr(network, '/') > 0;
 CREATE INDEX hold_run ON hold (run);
 CREATE INDEX run_origin ON run (origin) WHERE origin <> '';
-CREATE TABLE intent (boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL) STRICT;
+CREATE TABLE intent (
+    boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL,
+    host TEXT, around TEXT
+) STRICT;
 CREATE INDEX intent_at ON intent (boot_id, at);
+CREATE INDEX intent_around ON intent (around, response, at) WHERE around IS NOT NULL;
 CREATE TABLE helper (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,

@@ -186,8 +186,8 @@ impl Broker {
         gone: Option<i64>,
     ) -> Result<Option<Duration>, Refusal> {
         let now = self.now()?;
-        // What nobody is at, but was begun to be let go, must not come back by this.
-        let owed = self.owed().and_then(|owed| owed.left_behind());
+        // What was let go, and the journal could not note it, must not come back by this.
+        let owed = self.owed().and_then(|owed| owed.left());
         let owed = owed.unwrap_or_default();
         let stands = |hold: &&Hold| {
             let open = hold.state != State::Releasing && Some(hold.id) != gone;

@@ -24,9 +24,15 @@ use super::{Hold, Now, Owner};
 /// One release, as JSON, padded with zeros: two digests, a process and two clocks.
 const SLOT: usize = 512;
 
-/// In front of the slots, a byte for each: whether it is taken. All that is read
-/// where nothing is owed.
+/// In front of the slots, a byte for each, which is all that is read where nothing is
+/// owed: nothing is there.
+const FREE: u8 = 0;
+
+/// Somebody is at what is there.
 const TAKEN: u8 = 1;
+
+/// Its process runs on, and left it.
+const LEFT: u8 = 2;
 
 /// Deletes that may be in progress or left behind at one time. An execd sends its
 /// deletes one after another, or all that it has when it stops.
@@ -190,7 +196,7 @@ impl Owed {
         text.resize(SLOT, 0);
         let _alone = self.alone()?;
         if debt.left
-            && let Some((slot, _)) = self.all()?.iter().find(|(_, there)| there.repeats(debt))
+            && let Some((slot, _)) = self.left()?.iter().find(|(_, there)| there.repeats(debt))
         {
             // The later one counts: it is for what was asked for until then.
             self.file.write_all_at(&text, offset(slot.0))?;
@@ -199,10 +205,11 @@ impl Owed {
         let free = self
             .taken()?
             .iter()
-            .position(|byte| *byte != TAKEN)
+            .position(|byte| *byte == FREE)
             .ok_or(io::ErrorKind::StorageFull)?;
         self.file.write_all_at(&text, offset(free))?;
-        self.file.write_all_at(&[TAKEN], flag(free))?;
+        let taken = if debt.left { LEFT } else { TAKEN };
+        self.file.write_all_at(&[taken], flag(free))?;
         Ok(Slot(free))
     }
 
@@ -216,6 +223,7 @@ impl Owed {
         let _alone = self.alone()?;
         if self.debt(slot)?.is_some_and(|there| there == *debt) {
             self.file.write_all_at(&text, offset(slot.0))?;
+            self.file.write_all_at(&[LEFT], flag(slot.0))?;
         }
         Ok(())
     }
@@ -227,7 +235,7 @@ impl Owed {
     pub fn strike(&self, slot: Slot, debt: &Debt) -> io::Result<()> {
         let _alone = self.alone()?;
         if self.debt(slot)?.is_none_or(|there| there == *debt) {
-            self.file.write_all_at(&[0], flag(slot.0))?;
+            self.file.write_all_at(&[FREE], flag(slot.0))?;
         }
         Ok(())
     }
@@ -255,12 +263,25 @@ impl Owed {
     /// # Errors
     /// The system's.
     pub fn all(&self) -> io::Result<Vec<(Slot, Debt)>> {
+        self.those(|byte| byte != FREE)
+    }
+
+    /// The debts that were left by processes which may run still: what they are about may
+    /// be gone, and the journal does not know.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn left(&self) -> io::Result<Vec<(Slot, Debt)>> {
+        self.those(|byte| byte == LEFT)
+    }
+
+    fn those(&self, which: impl Fn(u8) -> bool) -> io::Result<Vec<(Slot, Debt)>> {
         let mut debts = Vec::new();
         for (at, _) in self
             .taken()?
             .iter()
             .enumerate()
-            .filter(|(_, byte)| **byte == TAKEN)
+            .filter(|(_, byte)| which(**byte))
         {
             // One that can't be read is of a later version: it stays where it is.
             debts.extend(self.debt(Slot(at))?.map(|debt| (Slot(at), debt)));
@@ -371,6 +392,7 @@ mod tests {
         owed.leave(slot, &block).unwrap();
         let left = owed.left_behind().unwrap();
         assert_eq!(left, [(slot, block.left())]);
+        assert_eq!(owed.left().unwrap(), left);
         owed.strike(slot, &left[0].1).unwrap();
 
         let network = "203.0.113.0/24".parse().unwrap();

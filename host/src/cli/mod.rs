@@ -103,7 +103,8 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Takes back what is due: deadlines, orphans, interrupted runs.
+    /// Takes back what is due: deadlines, orphans, interrupted runs. Puts right what
+    /// somebody changed in the firewall.
     Sweep {
         /// Only says what it would do.
         #[arg(long)]

@@ -14,6 +14,7 @@ mod now;
 mod owed;
 mod pending;
 mod schema;
+mod standing;
 mod tallied;
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,12 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
 pub use hold::{Hold, State};
-pub use intent::{Intended, Intent, Run};
+pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
+pub use standing::Standing;
 pub use tallied::{Commits, Tallied};
 
 use crate::event::{Dialect, Event};

@@ -42,6 +42,12 @@ CREATE TABLE budget (
     blocks INTEGER NOT NULL,
     PRIMARY KEY (boot_id, second, response)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE crowd (
+    boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL,
+    host TEXT NOT NULL, around TEXT NOT NULL
+) STRICT;
+CREATE INDEX crowd_at ON crowd (boot_id, at);
+CREATE INDEX crowd_around ON crowd (around, response, at);
 CREATE TABLE helper (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,

@@ -217,7 +217,7 @@ fn differences(seen: &BTreeSet<IpNet>, held: &BTreeSet<IpNet>, table: &mut Table
     let lost: Vec<&IpNet> = held.difference(seen).collect();
     if !lost.is_empty() {
         let what = format!(
-            "{} addresses are held and not in the firewall: somebody took them out, or they were let go when the journal could not note it; `retort unblock` forgets one",
+            "{} are held and not in the firewall: somebody took them out; `retort sweep` puts them back",
             some(lost)
         );
         table.row(Grade::Warning, "nftables", what);
@@ -225,7 +225,7 @@ fn differences(seen: &BTreeSet<IpNet>, held: &BTreeSet<IpNet>, table: &mut Table
     let foreign: Vec<&IpNet> = seen.difference(held).collect();
     if !foreign.is_empty() {
         let what = format!(
-            "{} addresses are in the firewall and not held: blocked without the journal, or by somebody else; `retort unblock` takes one out",
+            "{} are in the firewall and not held: blocked without the journal, or by somebody else; `retort sweep` takes out what does not end by itself",
             some(foreign)
         );
         table.row(Grade::Warning, "nftables", what);

@@ -6,6 +6,7 @@
 
 mod alone;
 mod control;
+mod drift;
 mod lanes;
 mod legacy;
 mod metrics;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use wasmtime::Engine;
 
 pub use alone::Alone;
@@ -138,6 +140,24 @@ impl Daemon {
                 settings
             }
         }
+    }
+
+    /// Begins everything that a daemon does besides taking orders.
+    ///
+    /// # Errors
+    /// When nobody could ask it anything.
+    pub fn keep(self: &Rc<Self>) -> anyhow::Result<Keeping> {
+        let listener = self.open_control()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(Rc::clone(self).answer(listener));
+        tasks.spawn_local(Rc::clone(self).keep_time());
+        tasks.spawn_local(Rc::clone(self).keep_firewall());
+        tasks.spawn_local(Rc::clone(self).keep_protected());
+        tasks.spawn_local(Rc::clone(self).keep_metrics());
+        Ok(Keeping {
+            daemon: Rc::clone(self),
+            tasks,
+        })
     }
 
     /// Takes an order: it runs when it is its turn. One that finds its response's queue
@@ -305,6 +325,21 @@ impl Daemon {
             dry_run: false,
             started,
         }
+    }
+}
+
+/// What a daemon does besides taking orders.
+#[derive(Debug)]
+pub struct Keeping {
+    daemon: Rc<Daemon>,
+    tasks: JoinSet<()>,
+}
+
+impl Keeping {
+    /// Ends it: whoever asks from now on helps himself.
+    pub fn end(mut self) {
+        self.tasks.abort_all();
+        self.daemon.close_control();
     }
 }
 

@@ -135,10 +135,7 @@ impl Execd {
         ];
         // The original ignores it; here the configuration is read with the next order.
         let mut hangup = signal(SignalKind::hangup())?;
-        let control = self.daemon.open_control()?;
-        let control = tokio::task::spawn_local(Rc::clone(&self.daemon).answer(control));
-        let time = tokio::task::spawn_local(Rc::clone(&self.daemon).keep_time());
-        let metrics = tokio::task::spawn_local(Rc::clone(&self.daemon).keep_metrics());
+        let keeping = self.daemon.keep()?;
         self.daemon
             .say(&format!("Started (pid: {}).", std::process::id()));
         let [terminate, interrupt, quit, alarm] = &mut stop;
@@ -164,10 +161,7 @@ impl Execd {
         if settings.premises.grants.on_stop == OnStop::Release {
             self.daemon.release_all(LAST_RELEASES).await;
         }
-        control.abort();
-        time.abort();
-        metrics.abort();
-        self.daemon.close_control();
+        keeping.end();
         Ok(())
     }
 

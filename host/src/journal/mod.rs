@@ -11,6 +11,7 @@ mod intent;
 mod lock;
 mod now;
 mod owed;
+mod position;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use intent::{Intended, Intent, Run};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
+pub use position::Position;
 
 use crate::event::{Dialect, Event};
 

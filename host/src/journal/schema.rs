@@ -48,6 +48,10 @@ CREATE TABLE name (
     name TEXT NOT NULL, address TEXT NOT NULL, seen REAL NOT NULL,
     PRIMARY KEY (name, address)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE position (
+    name TEXT NOT NULL PRIMARY KEY,
+    device INTEGER NOT NULL, inode INTEGER NOT NULL, offset INTEGER NOT NULL, tail TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;
 ";
 

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 7] = [
     &["vessel"],
     &["decide", "premises", "registry", "undo"],
     &["report", "respond", "sweep"],
-    &["dropin"],
+    &["dropin", "watch"],
     &["cli"],
 ];
 

@@ -105,6 +105,7 @@ fn installation(kind: Installation, pieces: &[&str]) -> Binder {
         keys,
         rules: Rules::default(),
         hostname: "manager".to_owned(),
+        findings: Vec::new(),
     };
     Binder::new(&read(pieces).unwrap(), &Grants::default(), site)
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`cli`]: arguments, output, exit codes.
 //! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts.
+//! - [`watch`]: follows `alerts.json` and binds alerts itself.
 //! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome.
 //! - [`decide`], [`registry`], [`undo`], [`premises`]: questions that need no guest.
 //! - [`vessel`]: wasmtime, and nothing of it outside.
@@ -46,3 +47,4 @@ pub mod root;
 pub mod sweep;
 pub mod undo;
 pub mod vessel;
+pub mod watch;

@@ -16,6 +16,7 @@ use super::selectors::{self, Rule};
 use super::{Declined, Masked, OWN_LOG};
 use crate::address;
 use crate::alert::Alert;
+use crate::conf::Problem;
 use crate::conf::active_response::ActiveResponse;
 use crate::conf::command::Command;
 use crate::conf::grants::Grants;
@@ -37,6 +38,8 @@ pub struct Site {
     pub rules: Rules,
     /// This host's own name.
     pub hostname: String,
+    /// What of it could not be read, and what that means.
+    pub findings: Vec<Problem>,
 }
 
 /// A block that names a command, with all that is known of it before an alert comes.

@@ -24,6 +24,7 @@ fn site(rules: Rules) -> Site {
         keys: keys::parse(b"001 web01 any k\n"),
         rules,
         hostname: "manager".to_owned(),
+        findings: Vec::new(),
     }
 }
 

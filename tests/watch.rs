@@ -291,6 +291,9 @@ fn days_that_passed_between_two_looks_are_all_read() {
         alerts.next_day(day);
     }
     alerts.lines(40..41);
+    for other in ["ossec-alerts-05.log", "ossec-alerts-04.json.sum"] {
+        fs::write(alerts.beside("2026/Mar").join(other), "no alerts\n").unwrap();
+    }
     assert_eq!(all(&mut follower).lines, numbered(0..41));
 }
 
@@ -332,6 +335,25 @@ fn what_was_written_while_nobody_read_is_read_at_the_start() {
     assert!(said.note("is read to its end first"), "{said:?}");
     let again = all(&mut alerts.follow(said.position.as_ref()));
     assert_eq!(again.lines, [""; 0]);
+}
+
+#[test]
+fn what_was_compressed_before_it_was_read_is_said() {
+    let mut alerts = Alerts::new();
+    alerts.next_day(1);
+    alerts.lines(0..3);
+    let position = alerts.follow(None).position();
+    for day in 2..4 {
+        std::thread::sleep(Duration::from_millis(20));
+        alerts.next_day(day);
+        alerts.lines(day * 10..day * 10 + 2);
+    }
+    let folder = alerts.beside("2026").join("Mar");
+    let (day, compressed) = ("ossec-alerts-02.json", "ossec-alerts-02.json.gz");
+    fs::rename(folder.join(day), folder.join(compressed)).unwrap();
+    let said = all(&mut alerts.follow(Some(&position)));
+    assert_eq!(said.lines, numbered(30..32));
+    assert!(said.note("1 files with alerts were compressed"), "{said:?}");
 }
 
 #[test]

@@ -130,6 +130,12 @@ impl Follower {
                 self.start(old, position.offset);
                 if let Ok(since) = since {
                     self.line_up(since, inode);
+                    let lost = trail::compressed_after(&self.path, since);
+                    if lost > 0 {
+                        self.note(format!(
+                            "{path}: {lost} files with alerts were compressed before they were read: alerts in them are not answered"
+                        ));
+                    }
                 }
             }
             None => {
@@ -137,7 +143,7 @@ impl Follower {
                     format!("{path}: it was not there before; it is read from its beginning")
                 } else {
                     format!(
-                        "{path}: what was read last is not there any more; alerts at its end may be unanswered, and the file is read from its beginning"
+                        "{path}: what was read last is not there any more; alerts at its end, and in files that were compressed since, may be unanswered, and the file is read from its beginning"
                     )
                 });
                 match Found::open(&self.path) {

@@ -109,9 +109,28 @@ pub(super) fn after(present: &Path, since: SystemTime, but: &[(u64, u64)]) -> Ve
     later.into_iter().map(|(_, found)| found).collect()
 }
 
+/// How many files were compressed after `since`.
+pub(super) fn compressed_after(present: &Path, since: SystemTime) -> usize {
+    let files = names_of(present).into_iter();
+    let compressed = files.filter(|path| is_compressed(path));
+    compressed
+        .filter(|path| {
+            let meta = std::fs::metadata(path).and_then(|meta| meta.modified());
+            meta.is_ok_and(|modified| modified >= since)
+        })
+        .count()
+}
+
+/// Files that may have been the present one, and can be read.
+fn files(present: &Path) -> Vec<PathBuf> {
+    let mut files = names_of(present);
+    files.retain(|path| !is_compressed(path));
+    files
+}
+
 /// Files that may have been the present one: beside it, with its name and an ending,
 /// or in the folders of its days.
-fn files(present: &Path) -> Vec<PathBuf> {
+fn names_of(present: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(name)) = (present.parent(), present.file_name()) else {
         return Vec::new();
     };
@@ -123,11 +142,9 @@ fn files(present: &Path) -> Vec<PathBuf> {
             for month in names(&year) {
                 let month = year.join(month);
                 let days = names(&month).into_iter();
-                let alerts =
-                    days.filter(|day| day.starts_with("ossec-alerts-") && day.ends_with(".json"));
-                files.extend(alerts.map(|day| month.join(day)));
+                files.extend(days.filter(|day| is_day(day)).map(|day| month.join(day)));
             }
-        } else if entry.starts_with(&*name) && entry != *name && !compressed(&entry) {
+        } else if entry.starts_with(&*name) && entry != *name {
             files.push(folder.join(entry));
         }
     }
@@ -135,8 +152,16 @@ fn files(present: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn compressed(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+/// `ossec-alerts-02.json`, `ossec-alerts-02-001.json.gz`; beside them are logs and
+/// checksums.
+fn is_day(name: &str) -> bool {
+    let rest = name.strip_prefix("ossec-alerts-");
+    let ending = rest.and_then(|rest| rest.split_once(".json"));
+    ending.is_some_and(|(_, ending)| ending.is_empty() || is_compressed(Path::new(name)))
+}
+
+fn is_compressed(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| COMPRESSED.contains(&ending))
 }
 

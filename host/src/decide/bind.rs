@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::index::Index;
 use super::location::{self, Installation, Origin, Place};
 use super::selectors::{self, Rule};
@@ -103,8 +101,7 @@ pub struct Unfired {
 }
 
 /// What keeps a block from firing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// It does not select the rule.
     Selector,
@@ -124,6 +121,24 @@ pub enum Cause {
     Absent,
     /// The alert has it, and it can't be what it is taken for.
     Unusable,
+}
+
+impl Cause {
+    /// One word, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Selector => "selector",
+            Self::Level => "level",
+            Self::Rule => "rule",
+            Self::Excluded => "excluded",
+            Self::OwnLog => "own-log",
+            Self::Ambiguous => "ambiguous",
+            Self::WhiteList => "white-list",
+            Self::Absent => "absent",
+            Self::Unusable => "unusable",
+        }
+    }
 }
 
 impl fmt::Display for Unfired {

@@ -197,10 +197,7 @@ fn head(block: &Block, alert: &Alert) -> String {
 fn to_be_said(cause: Cause) -> Option<&'static str> {
     match cause {
         Cause::Selector | Cause::Level | Cause::Rule | Cause::Excluded | Cause::OwnLog => None,
-        Cause::Ambiguous => Some("ambiguous"),
-        Cause::WhiteList => Some("white list"),
-        Cause::Absent => Some("absent"),
-        Cause::Unusable => Some("unusable"),
+        Cause::Ambiguous | Cause::WhiteList | Cause::Absent | Cause::Unusable => Some(cause.name()),
     }
 }
 

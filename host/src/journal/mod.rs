@@ -13,6 +13,7 @@ mod lock;
 mod now;
 mod owed;
 mod pending;
+mod position;
 mod schema;
 mod standing;
 mod tallied;
@@ -31,6 +32,7 @@ pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
+pub use position::Position;
 pub use standing::Standing;
 pub use tallied::{Commits, Tallied};
 

@@ -77,6 +77,10 @@ CREATE TABLE offender (
     PRIMARY KEY (response, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX offender_last ON offender (last);
+CREATE TABLE position (
+    name TEXT NOT NULL PRIMARY KEY,
+    device INTEGER NOT NULL, inode INTEGER NOT NULL, offset INTEGER NOT NULL, tail TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 2;
 ";
 

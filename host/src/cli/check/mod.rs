@@ -79,7 +79,8 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
             "retort.toml",
             format!("{} responses have grants", premises.grants.responses.len()),
         );
-        findings(&premises.conf.findings, &mut table);
+        findings("ossec.conf", &premises.conf.findings, &mut table);
+        findings("watch", &premises.site().findings, &mut table);
         responses::components(premises, &manifest, &mut table);
         world(premises, &mut table);
     }
@@ -103,9 +104,9 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
     Ok(Output::new(human, &table)?.failed_if(failed))
 }
 
-fn findings(findings: &[Problem], table: &mut Table) {
+fn findings(subject: &str, findings: &[Problem], table: &mut Table) {
     for finding in findings {
-        table.row(Grade::Warning, "ossec.conf", finding.to_string());
+        table.row(Grade::Warning, subject, finding.to_string());
     }
 }
 

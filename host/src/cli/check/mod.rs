@@ -87,6 +87,7 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
     placed::links(root, &manifest, &mut table);
     if let Some(premises) = &premises {
         placed::called(premises, &manifest, &mut table);
+        placed::legacy(premises, &mut table);
     }
     log(root, &mut table);
 

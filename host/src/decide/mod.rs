@@ -1,7 +1,7 @@
 //! What of an alert a response gets to see, and whether it runs at all.
 
 pub mod bind;
-pub mod index;
+mod index;
 pub mod location;
 pub mod selectors;
 

@@ -69,8 +69,18 @@ impl Daemon {
 
     /// One datagram into its queue.
     pub fn send(&self, datagram: &str) {
+        self.try_send(datagram).unwrap();
+    }
+
+    /// As [`Daemon::send`], to one that may be dead.
+    pub fn try_send(&self, datagram: &str) -> std::io::Result<usize> {
         let socket = UnixDatagram::unbound().unwrap();
-        socket.send_to(datagram.as_bytes(), &self.queue).unwrap();
+        socket.send_to(datagram.as_bytes(), &self.queue)
+    }
+
+    /// Whether it lives still.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// SIGTERM; its exit status.

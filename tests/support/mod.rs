@@ -7,6 +7,7 @@ pub mod bomb;
 pub mod daemon;
 pub mod execd;
 pub mod guests;
+pub mod inject;
 pub mod keeper;
 pub mod netns;
 pub mod root;

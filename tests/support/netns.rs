@@ -28,6 +28,12 @@ impl Netns {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// From now on this thread is in it, with every process that it starts.
+    pub fn enter(&self) {
+        let netns = std::fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
+        nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
     /// A program that runs in it.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");

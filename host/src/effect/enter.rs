@@ -88,8 +88,10 @@ impl Broker {
         }
         if renewed {
             let records = self.renew_all(context);
-            // What stood and nobody holds was taken out by hand: it is done again.
-            let held = !records.is_empty() || context.grants.firewall.is_none();
+            // What stood and nobody holds was taken out by hand: it is done again. So is
+            // what could not be renewed.
+            let renewed = records.iter().any(|record| record.answer.is_ok());
+            let held = renewed || context.grants.firewall.is_none();
             if held {
                 return Entrance::Stands {
                     lasts,

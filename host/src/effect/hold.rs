@@ -11,7 +11,7 @@ use super::context::Context;
 use super::release::{backend_named, lost};
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
-use crate::backend::{Backend, Element, Seen};
+use crate::backend::{Backend, Element};
 use crate::conf::ar::{self, Longest};
 use crate::conf::grants::BackendName;
 use crate::journal::{self, Hold, Intent, Lock, State};
@@ -309,13 +309,15 @@ impl Broker {
         holds
             .iter()
             .map(|hold| {
-                let answer = backend_named(&hold.backend)
-                    .and_then(|name| self.set(hold.network, name))
-                    .map(|expires_in| Done::Blocked {
-                        expires_in,
-                        renewed: true,
-                        warning: None,
-                    });
+                let set =
+                    backend_named(&hold.backend).and_then(|name| self.set(hold.network, name));
+                let intended = Intended {
+                    hold: hold.id,
+                    renewed: true,
+                    warning: None,
+                    _lock: Lock::taken(),
+                };
+                let answer = self.carried_out(&intended, set);
                 Record {
                     effect: Effect::Block {
                         network: hold.network,
@@ -349,20 +351,23 @@ impl Broker {
     }
 
     /// Whether the firewall has what an interrupted run intended; then it counts as
-    /// done.
+    /// done, and is there for as long as the journal says: a renewal may have been cut off
+    /// before the firewall heard of it.
     ///
     /// # Errors
     /// When journal or firewall do not answer.
     pub fn confirm(&mut self, hold: &Hold) -> Result<bool, Refusal> {
         let _lock = self.lock(self.world.budget)?;
-        let backend = self.backend(backend_named(&hold.backend)?)?;
-        let expires_in = match address::only(hold.network) {
-            Some(address) => backend.look(address).map_err(kernel)?,
-            None => covers(backend, hold.network)?.then_some(Seen::FOR_EVER),
+        let name = backend_named(&hold.backend)?;
+        let backend = self.backend(name)?;
+        let there = match address::only(hold.network) {
+            Some(address) => backend.look(address).map_err(kernel)?.is_some(),
+            None => covers(backend, hold.network)?,
         };
-        let Some(Seen { expires_in, .. }) = expires_in else {
+        if !there {
             return Ok(false);
-        };
+        }
+        let expires_in = self.set(hold.network, name)?;
         self.journal()?.done(hold.id, expires_in).map_err(trouble)?;
         Ok(true)
     }

@@ -152,7 +152,8 @@ impl Journal {
         self.write(|t| close(t, now, hold, &format!("released: {how}")))
     }
 
-    /// Every open hold of the block starts its deadline anew.
+    /// Every open hold of the block is about to start its deadline anew: an intent of
+    /// each, which is done when the firewall has it, or has failed.
     ///
     /// # Errors
     /// See [`Error`].
@@ -167,10 +168,6 @@ impl Journal {
         self.write(|t| {
             for hold in &holds {
                 restart(t, now, hold.id, None, lasts, hold.orphan_lasts)?;
-                t.execute(
-                    "UPDATE hold SET state = 'done', before = NULL WHERE id = ?1",
-                    [hold.id],
-                )?;
             }
             Ok(())
         })?;

@@ -187,7 +187,14 @@ fn an_abort_restarts_every_deadline_of_its_block() {
         .renew(&at(30), "drop", "192.0.2.1", Duration::from_secs(90))
         .unwrap();
     assert_eq!(renewed.len(), 1);
+    assert_eq!(renewed[0].state, State::Intended);
     assert_eq!(left(&desk.journal, &at(30)), [90, 30]);
+    // The firewall did not take it: it stands as it stood.
+    desk.journal
+        .failed(&at(30), renewed[0].id, "the kernel is away")
+        .unwrap();
+    assert_eq!(left(&desk.journal, &at(30)), [30, 30]);
+    assert_eq!(desk.journal.open_holds().unwrap()[0].state, State::Done);
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn an_alert_is_explained_block_by_block() {
             "drop (firewall-drop.sh)\n  fires: level 10 is 6 or higher\n  runs where the event was seen, for 600 s",
             "does not fire: the rule is in none of web",
             "ossec.conf:8 gone\n  does not fire: it is disabled",
-            "fires: rule 5712 is named\n  runs on every agent\n  but there is no component for host-deny.sh",
+            "fires: rule 5712 is named\n  runs on every agent\n  that is on this host\n  sees srcip 203.0.113.9\n  but there is no component for host-deny.sh",
+            "in the dialect ossec: level, group and id each fire",
         ] {
             assert!(told.contains(words), "{alert}: {words}: {told}");
         }
@@ -114,5 +115,78 @@ fn an_alert_is_explained_block_by_block() {
         "{told}"
     );
     let json = root.json(&["explain", file.to_str().unwrap()]);
-    assert_eq!(json.as_array().unwrap().len(), 3);
+    let blocks = json.as_array().unwrap();
+    let of = |member: &str| {
+        blocks
+            .iter()
+            .map(|block| block[member].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("line"), [5, 6, 7, 8]);
+    assert_eq!(of("fires"), [true, false, false, false]);
+    assert_eq!(of("cause"), ["absent", "selector", "selector", "disabled"]);
+    assert_eq!(of("executable")[3], "host-deny.sh");
+}
+
+#[test]
+fn an_alert_is_explained_by_the_place_of_its_response() {
+    let root = Root::firewall_drop("ossec");
+    root.ossec_conf(
+        "<rules><include>r.xml</include></rules>
+<global><white_list>198.51.100.0/24</white_list></global>
+<command><name>drop</name><executable>firewall-drop.sh</executable><expect>srcip</expect></command>
+<active-response><command>drop</command><location>local</location><level>1</level></active-response>
+<active-response><command>drop</command><location>server</location><level>1</level></active-response>",
+    );
+    std::fs::write(
+        root.path().join("etc/client.keys"),
+        "001 web-01 10.0.0.5 k\n",
+    )
+    .unwrap();
+    let explain = |alert: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let file = folder.join("../tests/data/alerts/ossec").join(alert);
+        let file = file.to_str().unwrap().to_owned();
+        (
+            said(&root, &["explain", &file]),
+            root.json(&["explain", &file]),
+        )
+    };
+    let (told, json) = explain("01-sshd-bruteforce-5712.json");
+    assert!(
+        told.contains("not looked at: "),
+        "the rules are not there: {told}"
+    );
+    assert!(
+        told.contains("but it can't be delivered on agent 001 (web-01)"),
+        "{told}"
+    );
+    assert_eq!(json[0]["places"], json!(["on agent 001 (web-01)"]));
+    assert_eq!(json[1]["places"], json!(["on this host"]));
+    assert_eq!(json[1]["fields"], json!({"srcip": "203.0.113.9"}));
+    assert_eq!(json[1]["obstacles"], json!([]));
+
+    let (told, json) = explain("02-sshd-failed-password-5716.json");
+    assert_eq!(json[0]["cause"], "white-list");
+    assert!(
+        told.contains("but 198.51.100.23: the white list has 198.51.100.0/24"),
+        "{told}"
+    );
+
+    std::fs::create_dir(root.path().join("rules")).unwrap();
+    std::fs::write(
+        root.path().join("rules/r.xml"),
+        "<group name=\"x\">\n<rule id=\"5712\" level=\"10\"><options>no_ar</options></rule></group>",
+    )
+    .unwrap();
+    let (told, json) = explain("01-sshd-bruteforce-5712.json");
+    assert!(!told.contains("not looked at"), "{told}");
+    assert!(
+        told.contains("r.xml:2 has <options>no_ar</options>"),
+        "{told}"
+    );
+    assert_eq!(json[1]["cause"], "rule");
+
+    let (_, json) = explain("10-active-response-601.json");
+    assert_eq!(json[1]["cause"], "own-log");
 }

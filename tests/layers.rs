@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 8] = [
     &["decide", "premises", "registry", "undo"],
     &["control", "report", "respond", "status", "sweep"],
     &["daemon"],
-    &["dropin", "execd"],
+    &["dropin", "execd", "watch"],
     &["cli"],
 ];
 

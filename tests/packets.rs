@@ -177,13 +177,27 @@ fn a_table_that_somebody_changed_is_found_and_mended() {
         assert!(retort(&["check"]).status.success(), "{harm}");
         assert!(reaches(&net.gateway, "198.51.100.2", 22), "{harm}");
     }
-    // What was taken out may have been let go: it is said, and not put back.
+    // What is gone is put back, and what nobody holds is taken out.
     net.host.sh("nft flush ruleset");
     let check = retort(&["check"]);
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(said.contains("are held and not in the firewall"), "{said}");
-    assert!(retort(&["sweep"]).status.success());
-    assert!(reaches(&net.client, HOST4, 22));
+    let sweep = retort(&["--output", "json", "sweep"]);
+    assert!(sweep.status.success() && !reaches(&net.client, HOST4, 22));
+    let told: serde_json::Value = serde_json::from_slice(&sweep.stdout).unwrap();
+    let repair = told[0]["repair"].as_str().unwrap();
+    assert!(repair.contains("was missing, and is made anew"), "{told}");
+    net.host.sh(&format!(
+        "nft add element inet {table} blocked4 '{{ 198.51.100.1 }}'"
+    ));
+    assert!(!reaches(&net.gateway, "198.51.100.2", 22));
+    let sweep = retort(&["sweep"]);
+    let said = String::from_utf8_lossy(&sweep.stdout).into_owned();
+    assert!(
+        said.contains("held by nobody; they are taken out: 1 (198.51.100.1)"),
+        "{said}"
+    );
+    assert!(reaches(&net.gateway, "198.51.100.2", 22));
     assert_eq!(net.ossec("delete", CLIENT4), 0);
 }
 
@@ -404,4 +418,24 @@ fn unblock_and_a_full_disk() {
         "{}",
         root.log()
     );
+
+    // Unblocked while the journal can't say who holds it: it stays so when it can again.
+    std::fs::remove_dir(&journal).unwrap();
+    std::fs::rename(&kept, &journal).unwrap();
+    assert_eq!(call("203.0.113.9"), 0, "{}", root.log());
+    std::fs::rename(&journal, &kept).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    let mut unblock = host.command(RETORT);
+    unblock.arg("--root").arg(root.path());
+    let unblock = unblock.args(["unblock", "203.0.113.9"]).output().unwrap();
+    let said = String::from_utf8_lossy(&unblock.stderr).into_owned();
+    assert!(said.contains("it is out of the firewall"), "{said}");
+    std::fs::remove_dir(&journal).unwrap();
+    std::fs::rename(&kept, &journal).unwrap();
+    let swept = retort(&["sweep"]);
+    assert!(swept.contains("unblock 203.0.113.9/32: done"), "{swept}");
+    let table = host.sh("nft list ruleset");
+    assert!(!table.contains("203.0.113.9"), "{table}");
+    assert!(table.contains("203.0.113.8 timeout 10m"), "{table}");
+    assert!(retort(&["blocks", "list"]).contains("nothing is blocked"));
 }

@@ -5,6 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
+use support::daemon::{Daemon, until};
 use support::guests;
 use support::netns::Netns;
 use support::root::{RETORT, Root};
@@ -25,7 +26,7 @@ fn systemd_takes_every_unit() {
         std::fs::write(&path, text).unwrap();
         names.push(path);
     }
-    assert_eq!(names.len(), 4);
+    assert_eq!(names.len(), 7);
     let output = Command::new("systemd-analyze")
         .arg("verify")
         .args(&names)
@@ -103,4 +104,41 @@ fn what_their_units_leave_is_enough_for_sweep_and_check() {
     let said = retort(Some(&capabilities("retort-sweep.service")), &["sweep"]);
     assert!(said.contains("unblock 203.0.113.7"), "{said}");
     assert!(root.blocked().is_empty());
+}
+
+#[test]
+fn what_its_unit_leaves_is_enough_for_the_daemon() {
+    let root = Root::with(
+        &[("firewall-drop", &guests::response("firewall-drop"))],
+        "ossec",
+        "nftables",
+    );
+    for folder in ["etc/shared", "logs"] {
+        let path = root.path().join(folder);
+        std::os::unix::fs::chown(&path, Some(48_001), Some(48_000)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+        std::fs::set_permissions(&path, mode).unwrap();
+    }
+    root.ar_conf("firewall-drop1 - firewall-drop - 1\n");
+    let host = Netns::new("unit");
+    let mut program = host.command("setpriv");
+    let capabilities = capabilities("retort-execd.service");
+    program.args([
+        "--bounding-set",
+        &capabilities,
+        "--inh-caps",
+        "-all",
+        "--no-new-privs",
+        RETORT,
+    ]);
+    let daemon = Daemon::start(&root, program, "queue/alerts/execq");
+    daemon.send("firewall-drop1 - 203.0.113.7 1.1 5712 x -");
+    let has = || host.sh("nft list ruleset").contains("203.0.113.7");
+    let patience = std::time::Duration::from_secs(10);
+    assert!(until(patience, has), "{:?} {}", daemon.said(), root.log());
+    assert!(
+        until(patience, || !has() && root.blocked().is_empty()),
+        "{}",
+        root.log()
+    );
 }

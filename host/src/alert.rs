@@ -168,14 +168,14 @@ impl Alert {
     /// The rule's level.
     #[must_use]
     pub fn rule_level(&self) -> Option<u8> {
-        self.tree()
+        self.json()
             .and_then(|json| said(json, &["rule.level"])?.parse().ok())
     }
 
     /// The rule's groups: a list, or OSSEC's text with commas.
     #[must_use]
     pub fn rule_groups(&self) -> Vec<String> {
-        let at = |path: &str| self.tree().and_then(|json| json.at(path).ok()?);
+        let at = |path: &str| self.json().and_then(|json| json.at(path).ok()?);
         let groups = match (at("rule.groups"), at("rule.group").and_then(Json::as_str)) {
             (None, Some(text)) => text.split(',').map(str::to_owned).collect(),
             (list, _) => list.map(Json::strings).unwrap_or_default(),
@@ -226,7 +226,9 @@ impl Alert {
         }
     }
 
-    fn tree(&self) -> Option<&Json> {
+    /// The alert as it came, where it came as JSON.
+    #[must_use]
+    pub fn json(&self) -> Option<&Json> {
         match self {
             Self::Arguments { .. } => None,
             Self::Ossec(json) | Self::Wazuh4(json) | Self::Wazuh5(json) => Some(json),

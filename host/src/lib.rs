@@ -5,7 +5,8 @@
 //!
 //! - [`cli`]: arguments, output, exit codes.
 //! - [`dropin`]: a link in `active-response/bin` that an unmodified execd starts;
-//!   [`execd`]: the queue of the original's, served in its place.
+//!   [`execd`]: the queue of the original's, served in its place;
+//!   [`watch`]: follows `alerts.json` and binds alerts itself.
 //! - [`daemon`]: orders, side by side, and the undo of each at its time.
 //! - [`respond`], [`sweep`], [`report`]: the pipeline, what is due, one line per outcome;
 //!   [`control`], [`status`]: how a daemon is asked, and how it is doing.
@@ -53,3 +54,4 @@ pub mod status;
 pub mod sweep;
 pub mod undo;
 pub mod vessel;
+pub mod watch;

@@ -22,4 +22,6 @@ pub struct Order {
     /// What makes it the same order after a restart: one that the journal has already
     /// is not done again.
     pub once: Option<String>,
+    /// The number that the daemon gives it: it says when the order is over.
+    pub ticket: u64,
 }

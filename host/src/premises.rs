@@ -8,8 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::conf::grants::{self, Grants};
+use crate::conf::keys::{self, Keys};
 use crate::conf::ossec::{self, OssecConf};
-use crate::conf::{self, ar, trust};
+use crate::conf::rules::Rules;
+use crate::conf::{self, Problem, ar, init, trust};
+use crate::decide::bind::Site;
+use crate::decide::location::Installation;
 use crate::effect::broker::World;
 use crate::event::Dialect;
 use crate::journal::Clock;
@@ -52,6 +56,29 @@ impl Premises {
             conf,
             ar,
         })
+    }
+
+    /// What decides, besides `ossec.conf`, where responses run and which rules start
+    /// none. What of it can't be read is a finding: a response that runs once too often
+    /// is better than none.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        let mut findings = Vec::new();
+        let keys = read_keys(&self.root).unwrap_or_else(|problem| {
+            findings.push(problem);
+            Keys::default()
+        });
+        let mut rules = Rules::read(&self.root, &self.conf.rules, self.grants.dialect);
+        findings.append(&mut rules.findings);
+        let written = written_kind(&self.root);
+        let hostname = nix::unistd::gethostname().unwrap_or_default();
+        Site {
+            installation: Installation::of(written.as_deref(), self.conf.remote, &keys),
+            keys,
+            rules,
+            hostname: hostname.to_string_lossy().into_owned(),
+            findings,
+        }
     }
 
     /// An installation of which nothing can be read: nothing is granted, and what is
@@ -144,6 +171,34 @@ pub fn read_ar_conf(root: &Root) -> anyhow::Result<Vec<ar::Entry>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).with_context(|| path.display().to_string()),
     }
+}
+
+/// `client.keys`; without it there are no agents.
+fn read_keys(root: &Root) -> Result<Keys, Problem> {
+    let path = root.client_keys();
+    match conf::read(&path, conf::CLIENT_KEYS) {
+        Ok(bytes) => Ok(keys::parse(&bytes)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Keys::default()),
+        Err(e) => Err(Problem {
+            file: path,
+            line: 1,
+            column: 1,
+            number: None,
+            what: format!("{e}; OSSEC's agents are not known by their ids"),
+            fix: None,
+        }),
+    }
+}
+
+/// What an installer wrote down about this root. The file of the whole system may be
+/// about another one.
+fn written_kind(root: &Root) -> Option<String> {
+    let [own, system] = root.init();
+    let read = |path: &Path| Some(init::parse(&conf::read(path, conf::OSSEC_INIT).ok()?));
+    let here = |init: &init::Init| init.directory.as_deref().map(Path::new) == Some(root.path());
+    read(&own)
+        .and_then(|init| init.kind)
+        .or_else(|| read(&system).filter(here)?.kind)
 }
 
 /// This program's own file, through whatever link it was started.

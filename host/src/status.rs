@@ -30,6 +30,9 @@ pub struct Serving {
     pub counts: Counts,
     /// How long the journal took.
     pub commits: Commits,
+    /// What `watch` heard, by name; nothing where execd's queue is served.
+    #[serde(default)]
+    pub alerts: BTreeMap<String, u64>,
 }
 
 /// What a daemon has counted since it started. Never by address: whoever attacks would

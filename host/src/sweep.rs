@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::conf::grants::BackendName;
 use crate::effect::broker::Broker;
 use crate::effect::{Done, Kind, Record, Refusal};
 use crate::journal::{Hold, Owner, State};
@@ -81,7 +80,7 @@ fn pay(broker: &mut Broker, limit: u32) -> Result<(Vec<Swept>, bool), Refusal> {
     if debts.is_empty() {
         return Ok((Vec::new(), true));
     }
-    let holds = broker.open_holds()?;
+    let holds = broker.open_holds_that(|hold| debts.iter().any(|(_, debt)| debt.is_for(hold)))?;
     let mut swept = Vec::new();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     for (slot, debt) in debts.into_iter().take(limit) {
@@ -119,37 +118,21 @@ fn did_something(swept: &Swept) -> bool {
     }
 }
 
-/// Mends the firewall's table where somebody changed it, with what it still holds;
-/// whether that was needed. What was taken out of it stays out: it may have been let go
-/// when the journal could not note it.
-///
-/// # Errors
-/// When journal or firewall do not answer.
-pub fn mend(broker: &mut Broker) -> Result<bool, Refusal> {
-    let holds = broker.open_holds()?;
-    let name = BackendName::Nftables;
-    if holds.iter().any(|hold| hold.backend == name.to_string()) {
-        broker.mend(name)
-    } else {
-        Ok(false)
-    }
-}
-
 /// Gives up every hold on what has become protected since.
 ///
 /// # Errors
 /// When the journal or the surroundings do not answer.
 pub fn lift_protected(broker: &mut Broker) -> Result<Vec<Record>, Refusal> {
     let protect = broker.protect_list()?;
-    let holds = broker.open_holds()?;
     let alerted = |hold: &Hold| {
         hold.event
             .alerted()
             .map_or(hold.since, |at| at.min(hold.since))
     };
-    Ok(holds
+    let forbidden = |hold: &Hold| protect.refuses_alert(hold.network, alerted(hold)).is_some();
+    Ok(broker
+        .open_holds_that(forbidden)?
         .iter()
-        .filter(|hold| protect.refuses_alert(hold.network, alerted(hold)).is_some())
         .map(|hold| broker.release(hold, "the protect list"))
         .collect())
 }

@@ -2,13 +2,14 @@
 //! run: ratios travel between machines, times do not. As root: one of them makes a
 //! network namespace.
 //!
-//!     cargo bench --package retort --bench ratios [-- vessel|response|dropin|nftables|daemon]
+//!     cargo bench --package retort --bench ratios [-- vessel|response|dropin|nftables|daemon|matching]
 
 mod daemon;
 mod dropin;
 #[path = "../../../tests/support/guests.rs"]
 #[expect(dead_code, reason = "the tests use the rest of it")]
 mod guests;
+mod matching;
 mod measure;
 mod nftables;
 mod response;
@@ -23,12 +24,13 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let benches: [(&str, fn()); 5] = [
+    let benches: [(&str, fn()); 6] = [
         ("vessel", vessel::measure),
         ("response", response::measure),
         ("dropin", dropin::measure),
         ("nftables", nftables::measure),
         ("daemon", daemon::measure),
+        ("matching", matching::measure),
     ];
     for (name, measure) in benches {
         if named.is_empty() || named.iter().any(|n| n == name) {

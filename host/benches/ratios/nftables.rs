@@ -25,6 +25,7 @@ fn compared() {
     let element = |n: usize| Element {
         address: address(n).parse().expect("an address"),
         timeout: Duration::from_secs(600),
+        unjournaled: false,
     };
     let ours = cost(5000, |n| {
         let element = element(n);

@@ -3,6 +3,7 @@
 
 pub mod netlink;
 pub mod nftables;
+pub mod pace;
 pub mod watch;
 
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ pub struct Element {
     pub address: IpAddr,
     /// Until the kernel lets it go by itself.
     pub timeout: Duration,
+    /// No journal knows of it: the kernel's time alone will end it.
+    pub unjournaled: bool,
 }
 
 /// An address as the firewall has it.
@@ -26,6 +29,55 @@ pub struct Element {
 pub struct Seen {
     /// Until the kernel lets it go; none for ever.
     pub expires_in: Option<Duration>,
+    /// It was put in as one that no journal knows of.
+    pub unjournaled: bool,
+}
+
+impl Seen {
+    /// As networks are.
+    pub const FOR_EVER: Self = Self {
+        expires_in: None,
+        unjournaled: false,
+    };
+}
+
+/// All that a firewall has of ours.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The hosts, in order.
+    pub hosts: Vec<(IpAddr, Seen)>,
+    /// What is blocked by networks, as few of them as can say it, in order.
+    pub networks: Vec<IpNet>,
+}
+
+/// What a firewall should have, where it has not.
+#[derive(Debug, Default)]
+pub struct Correction {
+    /// Hosts to put in, or to give another time.
+    pub set: Vec<Element>,
+    /// Hosts to take out.
+    pub remove: Vec<IpAddr>,
+    /// The networks, where they are others.
+    pub networks: Option<Vec<IpNet>>,
+}
+
+impl Correction {
+    /// Whether all is as it should be.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty() && self.networks.is_none()
+    }
+}
+
+/// What became of the firewall's table when it was corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corrected {
+    /// It was whole, or is not needed.
+    Kept,
+    /// There was none.
+    Made,
+    /// Somebody had changed it.
+    Rebuilt,
 }
 
 /// Why a firewall did not do it. Nothing was changed then.
@@ -155,14 +207,19 @@ impl Backend {
         self.set_networks(&rest).map(|()| true)
     }
 
-    /// Makes it as it has to be, where somebody changed it.
+    /// Looks at everything, and makes it as `judge` says, in one step: what changes
+    /// meanwhile is judged again. A table that somebody changed is made anew, with what
+    /// it held.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn mend(&mut self) -> Result<bool, Error> {
+    /// See [`Error`]: nothing was changed then.
+    pub fn correct(
+        &mut self,
+        judge: impl FnMut(&Found) -> Correction,
+    ) -> Result<(Corrected, Correction), Error> {
         match self {
-            Self::Nftables(nftables) => nftables.mend(),
-            Self::Record => Ok(false),
+            Self::Nftables(nftables) => nftables.correct(judge),
+            Self::Record => Ok((Corrected::Kept, Correction::default())),
         }
     }
 

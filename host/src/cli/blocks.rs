@@ -238,11 +238,13 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
         Ok(_) => broker.unblock_by_hand(network).map_err(anyhow_of)?,
         // What the journal can't say the kernel still can.
         Err(why) => {
-            let gone = match remove(&mut broker, network)?.as_slice() {
-                [] => "the firewall does not have it",
-                _ => "it is out of the firewall",
+            let gone = match broker.take_out(network).map_err(anyhow_of)? {
+                false => "the firewall does not have it",
+                true => "it is out of the firewall",
             };
-            anyhow::bail!("{spelled}: {gone}, but its holds still stand in the journal: {why:#}");
+            anyhow::bail!(
+                "{spelled}: {gone}, and its holds, which still stand in the journal, are given up by the next `retort sweep` that can read it: {why:#}"
+            );
         }
     };
     records_output(&records, &format!("{spelled} was not blocked"))
@@ -284,20 +286,6 @@ fn foreign(broker: &mut Broker, network: IpNet) -> Vec<Record> {
     removed.into_iter().collect()
 }
 
-/// Takes it out of the kernel, whoever holds it.
-fn remove(broker: &mut Broker, network: IpNet) -> anyhow::Result<Vec<Record>> {
-    let Ok(backend) = broker.backend(BackendName::Nftables) else {
-        return Ok(Vec::new());
-    };
-    if !backend.take_out(network)? {
-        return Ok(Vec::new());
-    }
-    Ok(vec![Record {
-        effect: Effect::Unblock { network },
-        answer: Ok(Done::Unblocked { holds: 0 }),
-    }])
-}
-
 fn observed(holds: &[Hold]) -> Vec<Record> {
     let effect = |hold: &Hold| Effect::Unblock {
         network: hold.network,
@@ -309,6 +297,14 @@ fn observed(holds: &[Hold]) -> Vec<Record> {
             answer: Ok(Done::Observed),
         })
         .collect()
+}
+
+/// What a sweep did: took something back, or put something right.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    Record(Record),
+    Repair { repair: String },
 }
 
 pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
@@ -340,12 +336,20 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         }
     }
     records.extend(sweep::lift_protected(&mut broker).map_err(anyhow_of)?);
-    let nothing = if sweep::mend(&mut broker).map_err(anyhow_of)? {
-        "the firewall's table was changed by somebody, and is mended"
-    } else {
-        "nothing is due"
-    };
-    records_output(&records, nothing)
+    let repairs = broker.reconcile().map_err(anyhow_of)?.said;
+    let lines = records.iter().map(report::effect).chain(repairs.clone());
+    let mut human = lines.collect::<Vec<String>>().join("\n");
+    if human.is_empty() {
+        human.push_str("nothing is due");
+    }
+    let failed = records.iter().any(|record| record.answer.is_err());
+    let repairs = repairs.into_iter().map(|repair| Told::Repair { repair });
+    let told: Vec<Told> = records
+        .into_iter()
+        .map(Told::Record)
+        .chain(repairs)
+        .collect();
+    Ok(Output::new(human, &told)?.failed_if(failed))
 }
 
 /// Looks the protected names up, here where waiting for DNS is allowed. A name that

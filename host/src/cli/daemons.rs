@@ -8,6 +8,7 @@ use super::Output;
 use crate::execd;
 use crate::premises::{self, Premises};
 use crate::root::Root;
+use crate::watch::{self, Source};
 
 /// The flags of the original.
 #[derive(Debug, clap::Args)]
@@ -67,5 +68,26 @@ pub(super) fn execd(root: &Root, arguments: &Execd) -> anyhow::Result<Output> {
         debug: arguments.debug > 0,
     };
     execd::serve(root, &premises::this_program()?, &options)?;
+    Output::new("", &serde_json::Value::Null)
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Watch {
+    /// The alerts, one JSON object a line; those of the grants or of the installation
+    /// unless told otherwise.
+    #[arg(long, conflicts_with = "stdin")]
+    file: Option<PathBuf>,
+    /// Reads alerts from stdin, and ends with it.
+    #[arg(long)]
+    stdin: bool,
+}
+
+pub(super) fn watch(root: &Root, arguments: Watch) -> anyhow::Result<Output> {
+    let source = match (arguments.file, arguments.stdin) {
+        (Some(file), _) => Source::File(file),
+        (None, true) => Source::Stdin,
+        (None, false) => Source::Usual,
+    };
+    watch::serve(root, &premises::this_program()?, source)?;
     Output::new("", &serde_json::Value::Null)
 }

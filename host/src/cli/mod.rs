@@ -103,7 +103,8 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Takes back what is due: deadlines, orphans, interrupted runs.
+    /// Takes back what is due: deadlines, orphans, interrupted runs. Puts right what
+    /// somebody changed in the firewall.
     Sweep {
         /// Only says what it would do.
         #[arg(long)]
@@ -111,6 +112,8 @@ enum Verb {
     },
     /// Serves the queue of ossec-execd or wazuh-execd in its place.
     Execd(daemons::Execd),
+    /// Follows the alerts, and decides by itself which responses run.
+    Watch(daemons::Watch),
     /// Puts components and links into place, and keeps what it replaces.
     Install(install::Arguments),
     /// Restores what `install` replaced.
@@ -213,6 +216,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
     match arguments.verb {
         Verb::Check => check::check(&root),
         Verb::Execd(arguments) => daemons::execd(&root, &arguments),
+        Verb::Watch(arguments) => daemons::watch(&root, arguments),
         Verb::Run(arguments) => run::run(&root, &arguments),
         Verb::Inspect { file } => inspect::inspect(&file),
         Verb::Blocks {

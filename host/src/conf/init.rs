@@ -14,11 +14,12 @@ pub struct Init {
 pub fn parse(bytes: &[u8]) -> Init {
     let text = String::from_utf8_lossy(bytes);
     let value = |name: &str| {
-        let mut values = text.lines().filter_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
-        });
-        values.next_back().filter(|value| !value.is_empty())
+        let (_, value) = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .rfind(|(key, _)| key.trim() == name)?;
+        let value = value.trim().trim_matches('"');
+        (!value.is_empty()).then(|| value.to_owned())
     };
     Init {
         directory: value("DIRECTORY"),

@@ -56,7 +56,9 @@ impl Sources {
     fn files(&self, root: &Root, dialect: Dialect, findings: &mut Vec<Problem>) -> Vec<PathBuf> {
         let mut sources = self.named.clone();
         let folder = |source: &Source| matches!(source, Source::Folder { .. });
-        if dialect != Dialect::Ossec && !sources.iter().any(folder) {
+        // An agent has no rules.
+        let there = root.path().join(WAZUH_FOLDER).is_dir();
+        if dialect != Dialect::Ossec && there && !sources.iter().any(folder) {
             sources.push(Source::Folder {
                 path: WAZUH_FOLDER.to_owned(),
                 pattern: ".xml$".to_owned(),

@@ -62,6 +62,13 @@ impl WhiteList {
         None
     }
 
+    /// The entry that is this name, whatever its case; a beginning of one is none.
+    #[must_use]
+    pub fn refuses_name(&self, name: &str) -> Option<String> {
+        let entry = self.names.iter().find(|n| n.eq_ignore_ascii_case(name))?;
+        Some(format!("the white list has {entry}"))
+    }
+
     /// Entries that are names: somebody has to look them up.
     #[must_use]
     pub fn names(&self) -> &[String] {

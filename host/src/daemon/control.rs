@@ -180,6 +180,7 @@ impl Daemon {
                 running: lanes.running().into(),
                 counts: self.tally.counts(),
                 commits,
+                alerts: self.alerts.borrow().clone(),
             }),
             journal: tallied,
         }

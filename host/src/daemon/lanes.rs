@@ -1,7 +1,7 @@
 //! Who waits for whom: each response has a lane of its own, so that one which is slow
 //! or hangs delays no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::order::Order;
 
@@ -65,5 +65,31 @@ impl Lanes {
     /// How many run.
     pub(super) fn running(&self) -> u32 {
         self.lanes.values().map(|lane| lane.running).sum()
+    }
+}
+
+/// Numbers of orders, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    last: u64,
+    open: BTreeSet<u64>,
+}
+
+impl Tickets {
+    /// A number for an order.
+    pub(super) fn give(&mut self) -> u64 {
+        self.last = self.last.saturating_add(1);
+        self.open.insert(self.last);
+        self.last
+    }
+
+    /// That order is over, whatever came of it.
+    pub(super) fn over(&mut self, ticket: u64) {
+        self.open.remove(&ticket);
+    }
+
+    /// Whether that order and all before it are over.
+    pub(super) fn are_over(&self, ticket: u64) -> bool {
+        self.open.first().is_none_or(|first| *first > ticket)
     }
 }

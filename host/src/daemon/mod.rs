@@ -6,6 +6,7 @@
 
 mod alone;
 mod control;
+mod drift;
 mod lanes;
 mod legacy;
 mod metrics;
@@ -17,7 +18,7 @@ mod timers;
 mod vessels;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use wasmtime::Engine;
 
 pub use alone::Alone;
@@ -43,10 +45,17 @@ use crate::report::{self, Outcome};
 use crate::respond::{self, Asked, Consent, NotRun};
 use crate::root::Root;
 use crate::vessel::engine::{self, Allocation};
-use lanes::{Lanes, Turn};
+use lanes::{Lanes, Tickets, Turn};
 use settings::Stamp;
 use tally::Tally;
 use vessels::Vessels;
+
+/// How long orders that have begun, or wait, may take when the daemon stops.
+pub const LAST_ORDERS: Duration = Duration::from_secs(10);
+
+/// How long everything may take to be released when the daemon stops: service managers
+/// wait 90 s.
+pub const LAST_RELEASES: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -61,6 +70,7 @@ pub struct Daemon {
     rejected: RefCell<Option<Stamp>>,
     vessels: Vessels,
     lanes: RefCell<Lanes>,
+    tickets: RefCell<Tickets>,
     tally: Tally,
     /// Guests that run at one time, of all responses.
     berths: Semaphore,
@@ -72,6 +82,8 @@ pub struct Daemon {
     ended: Notify,
     clock: Clock,
     since: Instant,
+    /// What a way in counts for itself.
+    alerts: RefCell<BTreeMap<String, u64>>,
 }
 
 impl Daemon {
@@ -100,6 +112,7 @@ impl Daemon {
             rejected: RefCell::new(None),
             vessels: Vessels::default(),
             lanes: RefCell::default(),
+            tickets: RefCell::default(),
             tally: Tally::default(),
             berths: Semaphore::new(engine::POOLED),
             undos: RefCell::default(),
@@ -107,6 +120,7 @@ impl Daemon {
             ended: Notify::new(),
             clock,
             since: Instant::now(),
+            alerts: RefCell::default(),
         }))
     }
 
@@ -140,9 +154,29 @@ impl Daemon {
         }
     }
 
+    /// Begins everything that a daemon does besides taking orders.
+    ///
+    /// # Errors
+    /// When nobody could ask it anything.
+    pub fn keep(self: &Rc<Self>) -> anyhow::Result<Keeping> {
+        let listener = self.open_control()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(Rc::clone(self).answer(listener));
+        tasks.spawn_local(Rc::clone(self).keep_time());
+        tasks.spawn_local(Rc::clone(self).keep_firewall());
+        tasks.spawn_local(Rc::clone(self).keep_protected());
+        tasks.spawn_local(Rc::clone(self).keep_metrics());
+        Ok(Keeping {
+            daemon: Rc::clone(self),
+            tasks,
+        })
+    }
+
     /// Takes an order: it runs when it is its turn. One that finds its response's queue
     /// full is refused, and that is said.
-    pub fn take(self: &Rc<Self>, order: Order) {
+    pub fn take(self: &Rc<Self>, mut order: Order) -> u64 {
+        let ticket = self.tickets.borrow_mut().give();
+        order.ticket = ticket;
         let execd = self.settings.borrow().premises.grants.execd.clone();
         let executable = order.executable.clone();
         let turn = self
@@ -156,6 +190,7 @@ impl Daemon {
             }
             Turn::Waits => {}
             Turn::Full => {
+                self.tickets.borrow_mut().over(ticket);
                 self.tally.count(|counts| &mut counts.refused);
                 self.tell(&Outcome::failed(
                     &executable,
@@ -168,6 +203,32 @@ impl Daemon {
                 ));
             }
         }
+        ticket
+    }
+
+    /// Whether every order up to that ticket is over.
+    #[must_use]
+    pub fn is_over(&self, ticket: u64) -> bool {
+        self.tickets.borrow().are_over(ticket)
+    }
+
+    /// Says what a way in has counted.
+    pub fn counted(&self, alerts: BTreeMap<String, u64>) {
+        self.alerts.replace(alerts);
+    }
+
+    /// How many orders wait for their turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lanes.borrow().waiting()
+    }
+
+    /// The broker, for whoever keeps something of his own in the journal.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        chore: impl FnOnce(&mut Broker) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.desk.ask(chore).await
     }
 
     /// Runs orders of one response, one after another, until none waits.
@@ -176,6 +237,7 @@ impl Daemon {
         let mut next = Some(order);
         while let Some(order) = next {
             self.obey(&order).await;
+            self.tickets.borrow_mut().over(order.ticket);
             next = self.lanes.borrow_mut().next(&executable);
         }
         self.ended.notify_waiters();
@@ -305,6 +367,21 @@ impl Daemon {
             dry_run: false,
             started,
         }
+    }
+}
+
+/// What a daemon does besides taking orders.
+#[derive(Debug)]
+pub struct Keeping {
+    daemon: Rc<Daemon>,
+    tasks: JoinSet<()>,
+}
+
+impl Keeping {
+    /// Ends it: whoever asks from now on helps himself.
+    pub fn end(mut self) {
+        self.tasks.abort_all();
+        self.daemon.close_control();
     }
 }
 

@@ -67,6 +67,11 @@ impl Daemon {
         self.tally.counts()
     }
 
+    /// Something about an alert that started nothing, or not everything: into the log.
+    pub fn note(&self, what: &str) {
+        self.tell(&Outcome::failed("watch", "", what));
+    }
+
     /// Says something that is no outcome: to whoever watches the daemon.
     pub fn say(&self, what: &str) {
         eprintln!("retort: {}", report::escape(what, 4096));

@@ -1,9 +1,13 @@
 //! What of an alert a response gets to see, and whether it runs at all.
 
+pub mod bind;
+mod index;
+pub mod location;
 pub mod selectors;
 
 use std::fmt;
 
+use crate::alert::Alert;
 use crate::event::{Action, Event, Expect, Field};
 use crate::message::Request;
 
@@ -49,13 +53,27 @@ pub fn mask(
     srcip_paths: &[String],
     own_hostname: &str,
 ) -> Result<Masked, Declined> {
-    let alert = &request.alert;
-    let location = alert.location();
-    if request.action == Action::Add && location.as_ref().is_some_and(|l| l.ends_with(OWN_LOG)) {
+    if request.action == Action::Add && is_own(&request.alert) {
         let why = format!("the alert comes from {OWN_LOG} itself");
         return Err(Declined { field: None, why });
     }
-    let mut event = unmasked(request);
+    let event = unmasked(request);
+    show(event, &request.alert, expect, srcip_paths, own_hostname)
+}
+
+/// Whether it was raised by the log of the responses themselves.
+fn is_own(alert: &Alert) -> bool {
+    alert.location().is_some_and(|l| l.ends_with(OWN_LOG))
+}
+
+/// The event with what is expected of the alert in it.
+fn show(
+    mut event: Event,
+    alert: &Alert,
+    expect: &Expect,
+    srcip_paths: &[String],
+    own_hostname: &str,
+) -> Result<Masked, Declined> {
     let mut keys = Vec::new();
     for field in expect {
         let key = match field {
@@ -113,9 +131,16 @@ pub fn narrow(event: Event, expect: &Expect, own_hostname: &str) -> Result<Event
 /// What every response sees, whatever it expects.
 #[must_use]
 pub fn unmasked(request: &Request) -> Event {
-    let alert = &request.alert;
     Event {
-        action: request.action,
+        extra_args: request.extra_args.clone(),
+        timeout: request.timeout,
+        ..bare(&request.alert, request.action)
+    }
+}
+
+fn bare(alert: &Alert, action: Action) -> Event {
+    Event {
+        action,
         srcip: None,
         user: None,
         hostname: None,
@@ -127,8 +152,8 @@ pub fn unmasked(request: &Request) -> Event {
         agent_id: alert.agent_id(),
         agent_name: alert.agent_name(),
         location: alert.location(),
-        extra_args: request.extra_args.clone(),
-        timeout: request.timeout,
+        extra_args: Vec::new(),
+        timeout: None,
     }
 }
 

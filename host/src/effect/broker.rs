@@ -245,10 +245,21 @@ impl Broker {
         let records = self.of_run(id, Self::release_all);
         let debt = self.runs.get_mut(&id).and_then(|open| open.debt.take());
         let done = records.iter().all(|record| record.answer.is_ok());
-        if let Some((slot, debt)) = debt.filter(|_| done) {
-            self.strike(slot, &debt);
+        if let Some((slot, debt)) = debt {
+            if done {
+                self.strike(slot, &debt);
+            } else {
+                self.leave(slot, &debt);
+            }
         }
         records
+    }
+
+    /// Leaves a release to the next sweep. Where that can't be noted it is done when this
+    /// process is gone.
+    fn leave(&mut self, slot: Slot, debt: &Debt) {
+        let left = self.owed().and_then(|owed| owed.leave(slot, debt));
+        drop(left);
     }
 
     /// Strikes a release out that is done. Where that fails it is done again, and
@@ -262,6 +273,9 @@ impl Broker {
         let Some(open) = self.runs.remove(&id) else {
             return Vec::new();
         };
+        if let Some((slot, debt)) = &open.debt {
+            self.leave(*slot, debt);
+        }
         let told = serde_json::json!({ "used": used, "records": open.records });
         let finished = self.lock(open.context.patience()).and_then(|_lock| {
             let now = self.now()?;
@@ -307,6 +321,17 @@ impl Broker {
     /// As [`Broker::journal`].
     pub fn open_holds(&mut self) -> Result<Vec<Hold>, Refusal> {
         self.journal()?.open_holds().map_err(trouble)
+    }
+
+    /// The open holds that `keep` takes, oldest first.
+    ///
+    /// # Errors
+    /// As [`Broker::journal`].
+    pub fn open_holds_that(
+        &mut self,
+        keep: impl FnMut(&Hold) -> bool,
+    ) -> Result<Vec<Hold>, Refusal> {
+        self.journal()?.open_holds_that(keep).map_err(trouble)
     }
 
     /// The releases that are written down.

@@ -1,5 +1,6 @@
 //! The blocks that this host's own daemon answers for: called for, renewed, undone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::broker::{Broker, trouble};
 use super::context::Context;
 use super::{Record, Refusal};
-use crate::journal::{Door, Entered, Pending};
+use crate::journal::{Door, Entered, Pending, Position};
 
 /// Whether a response has to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,5 +161,16 @@ impl Broker {
         let now = self.now()?;
         let _lock = self.lock(self.world.budget)?;
         self.journal()?.carry_over(&now).map_err(trouble)
+    }
+
+    /// Keeps how far the alerts of a file were answered.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn keep_position(&mut self, file: &Path, position: &Position) -> Result<(), Refusal> {
+        let _lock = self.lock(self.world.budget)?;
+        self.journal()?
+            .keep_position(file, position)
+            .map_err(trouble)
     }
 }

@@ -2,7 +2,6 @@
 //! exists, until the last of their deadlines. Networks are in it as one merged set, for
 //! which the journal's deadlines alone count.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,10 +21,20 @@ use crate::journal::{self, Hold, Intent, Lock, State};
 const RATIONED: Duration = Duration::from_secs(60);
 
 /// A block that no journal knows of: the kernel alone will lift it.
-const UNJOURNALED: Duration = Duration::from_secs(600);
+pub(super) const UNJOURNALED: Duration = Duration::from_secs(600);
 
 /// What budgets count in.
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is about to be blocked.
+pub(super) struct Aim {
+    /// As it was asked for.
+    pub(super) asked: IpNet,
+    /// What is held: all that is around it where it is one of a crowd.
+    pub(super) network: IpNet,
+    pub(super) name: BackendName,
+    warning: Option<String>,
+}
 
 /// What stands in the journal before a network goes into the kernel.
 pub(super) struct Intended {
@@ -38,42 +47,47 @@ pub(super) struct Intended {
 
 impl Broker {
     pub(super) fn block(&mut self, context: &Context, asked: IpNet) -> Answer {
-        let Some((network, name)) = self.may_block(context, asked)? else {
+        let Some(target) = self.may_block(context, asked)? else {
             return Ok(Done::Observed);
         };
-        match self.intend(context, network, name) {
+        match self.intend(context, &target) {
             Ok(intended) => {
-                let set = self.set(network, name);
+                let set = self.set(target.network, target.name);
                 self.carried_out(&intended, set)
             }
-            Err(trouble) => self.block_unjournaled(network, name, &trouble),
+            Err(trouble) => self.block_unjournaled(target.asked, target.name, &trouble),
         }
     }
 
-    /// Where the network may be blocked, and as what; nowhere where nothing is to change.
+    /// What may be blocked, and where; nothing where nothing is to be changed.
     pub(super) fn may_block(
         &mut self,
         context: &Context,
         asked: IpNet,
-    ) -> Result<Option<(IpNet, BackendName)>, Refusal> {
+    ) -> Result<Option<Aim>, Refusal> {
         let grant = context.grants.firewall.as_ref();
-        let network = check::block(
+        let asked = check::block(
             asked,
             context.run.event.action,
             grant,
             context.run.event.srcip,
             |network| self.protects(network, &context.run.event),
         )?;
+        if context.observes {
+            return Ok(None);
+        }
         let name = self.backend_of(&context.grants);
-        Ok((!context.observes).then_some((network, name)))
+        let crowd = self.crowd(context, asked, name);
+        Ok(Some(Aim {
+            asked,
+            network: crowd.as_ref().map_or(asked, |crowd| crowd.network),
+            name,
+            warning: crowd.map(|crowd| crowd.warning),
+        }))
     }
 
-    pub(super) fn intend(
-        &mut self,
-        context: &Context,
-        network: IpNet,
-        name: BackendName,
-    ) -> Result<Intended, Refusal> {
+    pub(super) fn intend(&mut self, context: &Context, aim: &Aim) -> Result<Intended, Refusal> {
+        let (network, name) = (aim.network, aim.name);
         let lock = self.lock(context.patience())?;
         let now = self.now()?;
         let (mut lasts, orphan_lasts) = self.lasts(context);
@@ -89,7 +103,7 @@ impl Broker {
             .hold_of(response, key, network, &name.to_string())
             .map_err(trouble)?
             .is_some();
-        let mut warning = None;
+        let mut warning = aim.warning.clone();
         if !held {
             let of_response = journal
                 .recent_blocks(&now, Some(response), MINUTE)
@@ -97,10 +111,12 @@ impl Broker {
             let of_all = journal.recent_blocks(&now, None, MINUTE).map_err(trouble)?;
             if of_response >= own || of_all >= global {
                 lasts = lasts.min(RATIONED);
-                warning = Some(format!(
+                let spent = format!(
                     "over budget ({of_response} of {own} blocks a minute for {response}, {of_all} of {global} in all): blocked for {} only",
                     humantime::format_duration(lasts)
-                ));
+                );
+                // The shorter time is what somebody should look at first.
+                warning = Some(warning.map_or(spent.clone(), |crowd| format!("{spent}; {crowd}")));
             }
         }
         let intent = Intent {
@@ -197,8 +213,12 @@ impl Broker {
         gone: Option<i64>,
     ) -> Result<Option<Duration>, Refusal> {
         let now = self.now()?;
+        // What was let go, and the journal could not note it, must not come back by this.
+        let owed = self.owed().and_then(|owed| owed.left());
+        let owed = owed.unwrap_or_default();
         let stands = |hold: &&Hold| {
             let open = hold.state != State::Releasing && Some(hold.id) != gone;
+            let open = open && !owed.iter().any(|(_, debt)| debt.is_for(hold));
             open && !hold.left(&now).is_zero()
         };
         let journal = self.journal()?;
@@ -216,7 +236,14 @@ impl Broker {
         };
         let backend = self.backend(name)?;
         match longest {
-            Some(left) => put(backend, address, left),
+            Some(timeout) => put(
+                backend,
+                Element {
+                    address,
+                    timeout,
+                    unjournaled: false,
+                },
+            ),
             None => backend.remove(&[address]).map(|()| None).map_err(kernel),
         }
     }
@@ -241,7 +268,14 @@ impl Broker {
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
             Some(Some(left)) if left >= UNJOURNALED => Some(left),
-            _ => put(backend, address, UNJOURNALED)?,
+            _ => put(
+                backend,
+                Element {
+                    address,
+                    timeout: UNJOURNALED,
+                    unjournaled: true,
+                },
+            )?,
         };
         Ok(Done::Blocked {
             expires_in,
@@ -294,15 +328,6 @@ impl Broker {
             .collect()
     }
 
-    /// Mends the firewall's table; whether that was needed.
-    ///
-    /// # Errors
-    /// When the firewall does not answer.
-    pub fn mend(&mut self, name: BackendName) -> Result<bool, Refusal> {
-        let _lock = self.lock(self.world.budget)?;
-        self.backend(name)?.mend().map_err(kernel)
-    }
-
     /// Whether all of the network is blocked, by whichever holds.
     pub(super) fn has(&mut self, network: IpNet, name: BackendName) -> Result<bool, Refusal> {
         let backend = self.backend(name)?;
@@ -351,17 +376,12 @@ impl Broker {
 }
 
 /// Puts an address in, and reads it back where the firewall can say what it has.
-fn put(
-    backend: &mut Backend,
-    address: IpAddr,
-    timeout: Duration,
-) -> Result<Option<Duration>, Refusal> {
-    backend
-        .set(&[Element { address, timeout }])
-        .map_err(kernel)?;
+fn put(backend: &mut Backend, element: Element) -> Result<Option<Duration>, Refusal> {
+    backend.set(&[element]).map_err(kernel)?;
     if !backend.has_timeouts() {
-        return Ok(Some(timeout));
+        return Ok(Some(element.timeout));
     }
+    let address = element.address;
     match backend.look(address).map_err(kernel)? {
         Some(seen) => Ok(seen.expires_in),
         None => Err(Refusal::failed(format!(

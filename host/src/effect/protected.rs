@@ -168,6 +168,18 @@ impl Broker {
             .collect()
     }
 
+    /// Whether the journal has just these addresses for the name: then it need not be
+    /// written again.
+    pub fn stands_for(&mut self, name: &str, addresses: &[std::net::IpAddr]) -> bool {
+        let known = self.journal().ok().and_then(|j| j.addresses_of(name).ok());
+        let sorted = |mut all: Vec<std::net::IpAddr>| {
+            all.sort();
+            all.dedup();
+            all
+        };
+        known.is_some_and(|known| sorted(known) == sorted(addresses.to_vec()))
+    }
+
     /// Keeps what a name stands for.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::hold::covers;
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::address;
 use crate::conf::grants::BackendName;
-use crate::journal::{Hold, Owner};
+use crate::journal::{Debt, Hold, Owner};
 
 impl Broker {
     pub(super) fn unblock(&mut self, context: &Context, asked: IpNet) -> Answer {
@@ -122,6 +122,28 @@ impl Broker {
         })
     }
 
+    /// Takes a network out of the firewall while the journal can't say who holds it; its
+    /// holds are given up when it can. Whether it was there.
+    ///
+    /// # Errors
+    /// When that can't be noted, or the firewall does not answer.
+    pub fn take_out(&mut self, network: IpNet) -> Result<bool, Refusal> {
+        let _lock = self.lock(self.world.budget)?;
+        let debt = Debt::of_network(&self.now()?, network);
+        let noted = self.owed().and_then(|owed| {
+            let debt = debt.ok_or(std::io::ErrorKind::NotFound)?;
+            owed.note(&debt)
+        });
+        let taken = self.backend(BackendName::Nftables)?.take_out(network);
+        let taken = taken.map_err(kernel)?;
+        noted.map(|_| taken).map_err(|e| {
+            Refusal::unavailable(format!(
+                "it is out of the firewall, and may be put back: {} can't be written: {e}",
+                self.world.root.owed().display()
+            ))
+        })
+    }
+
     /// Gives up one hold, whoever took it; the record says what became of it.
     pub fn release(&mut self, hold: &Hold, who: &str) -> Record {
         self.release_within(hold, who, self.world.budget, |_| true)
@@ -165,11 +187,19 @@ impl Broker {
         let now = self.now()?;
         if let Err(why) = self.journal()?.releasing(hold.id).map_err(trouble) {
             // A full disk is no reason to keep an address in; what else holds it can
-            // still be read.
+            // still be read. The debt keeps others from putting it back.
+            let debt = Debt::of_hold(&now, hold).filter(|_| !hold.left(&now).is_zero());
+            let unnoted = debt.and_then(|debt| self.owed().and_then(|o| o.note(&debt)).err());
             self.set_without(hold.network, name, Some(hold.id))?;
+            let spelled = address::spell(hold.network);
+            let unnoted = unnoted.map_or_else(String::new, |e| {
+                format!(
+                    ", nor could that be written to {}: {e}",
+                    self.world.root.owed().display()
+                )
+            });
             return Err(Refusal::unavailable(format!(
-                "{} is let go, but the journal could not note it: {}",
-                address::spell(hold.network),
+                "{spelled} is let go, but the journal could not note it: {}{unnoted}",
                 why.reason
             )));
         }
@@ -191,7 +221,7 @@ pub(super) fn backend_named(name: &str) -> Result<BackendName, Refusal> {
 /// An execd starts a delete and does not wait: the next add of the same attacker may
 /// run beside it, and what that one holds is another block.
 pub(super) fn is_ours_to_give_up(hold: &Hold) -> bool {
-    Owner::this().is_none_or(|this| !hold.is_younger_than(&this, hold.since))
+    Owner::this().is_none_or(|this| !hold.is_of_younger(&this))
 }
 
 /// A release or renewal that could not even look up what it is about.

@@ -21,17 +21,21 @@ use crate::journal::{Clock, Hold, Now, Owner, State};
 use crate::root::Root;
 use crate::sweep;
 
-struct Bench {
-    _dir: TempDir,
-    broker: Broker,
+pub(super) struct Bench {
+    pub(super) _dir: TempDir,
+    pub(super) broker: Broker,
     next: u64,
 }
 
 fn bench(grants: &str) -> Bench {
+    bench_on("record", grants)
+}
+
+pub(super) fn bench_on(backend: &str, grants: &str) -> Bench {
     let dir = TempDir::new().unwrap();
     let root = Root::new(dir.path());
     std::fs::create_dir(root.own()).unwrap();
-    let text = format!("[firewall]\nbackend = \"record\"\n{grants}");
+    let text = format!("[firewall]\nbackend = \"{backend}\"\n{grants}");
     let broker = Broker::new(World {
         grants: grants::parse(&text, Path::new("retort.toml")).unwrap(),
         white_list: WhiteList::default(),
@@ -50,7 +54,7 @@ fn bench(grants: &str) -> Bench {
 }
 
 impl Bench {
-    fn begin(&mut self, run: Run) -> u64 {
+    pub(super) fn begin(&mut self, run: Run) -> u64 {
         self.next += 1;
         let word = Word::Begin {
             id: self.next,
@@ -60,14 +64,14 @@ impl Bench {
         self.next
     }
 
-    fn perform(&mut self, id: u64, effect: Effect) -> Answer {
+    pub(super) fn perform(&mut self, id: u64, effect: Effect) -> Answer {
         match self.broker.hear(Word::Perform { id, effect }) {
             Reply::Answer(answer) => answer,
             other => panic!("{other:?}"),
         }
     }
 
-    fn records(&mut self, word: Word) -> Vec<Record> {
+    pub(super) fn records(&mut self, word: Word) -> Vec<Record> {
         match self.broker.hear(word) {
             Reply::Records(records) => records,
             other => panic!("{other:?}"),
@@ -75,17 +79,17 @@ impl Bench {
     }
 
     /// One run of `drop` that blocks its own address.
-    fn block(&mut self, srcip: &str) -> Answer {
+    pub(super) fn block(&mut self, srcip: &str) -> Answer {
         let id = self.begin(run(srcip));
         self.perform(id, block(srcip))
     }
 
-    fn holds(&mut self) -> Vec<Hold> {
+    pub(super) fn holds(&mut self) -> Vec<Hold> {
         self.broker.journal().unwrap().open_holds().unwrap()
     }
 }
 
-fn run(srcip: &str) -> Run {
+pub(super) fn run(srcip: &str) -> Run {
     let srcip = address::parse(srcip).unwrap();
     let event = json!({"action": "add", "srcip": srcip});
     Run {
@@ -403,7 +407,7 @@ fn a_sweep_takes_back_what_is_over_and_leaves_the_rest() {
     assert_eq!(address::spell(holds[0].network), "203.0.113.2");
 }
 
-const NETWORKS: &str =
+pub(super) const NETWORKS: &str =
     "[response.drop]\nfirewall = { target = \"any\", widest = { ipv4 = 16, ipv6 = 48 } }\n";
 
 #[test]
@@ -476,6 +480,64 @@ fn networks_are_held_as_far_as_they_are_granted() {
             "{text}"
         );
     }
+}
+
+/// Sixty-four hosts of a /64 are held each for itself; then the /64 is.
+#[test]
+fn a_crowd_in_one_64_is_held_by_its_prefix() {
+    let block_all = |grants: &str, many: u16| {
+        let mut bench = bench(grants);
+        let mut answers = Vec::new();
+        for n in 0..many {
+            answers.push(bench.block(&format!("2001:db8:bad:1::{n:x}")).unwrap());
+            bench
+                .block(&format!("2001:db8:bad:{:x}::1", n + 0x100))
+                .unwrap();
+        }
+        let held = bench.holds().into_iter().map(|hold| hold.network);
+        let wide = held.filter(|network| address::only(*network).is_none());
+        (wide.collect::<Vec<IpNet>>(), answers, bench)
+    };
+    let wide = "[response.drop]\nfirewall = { widest = { ipv6 = 64 } }\n";
+    let (networks, _, _) = block_all(wide, 65);
+    assert!(networks.is_empty(), "{networks:?}");
+    let (networks, answers, mut bench) = block_all(wide, 66);
+    let network: IpNet = "2001:db8:bad:1::/64".parse().unwrap();
+    assert_eq!(networks, [network]);
+    let Some(Done::Blocked {
+        warning: Some(warning),
+        ..
+    }) = answers.last()
+    else {
+        panic!("{:?}", answers.last());
+    };
+    assert!(
+        warning.contains("65 hosts of 2001:db8:bad:1::/64 were blocked within a minute"),
+        "{warning}"
+    );
+    // Each run's delete takes back what it took, whatever that was.
+    let again = bench.block("2001:db8:bad:1::41").unwrap();
+    assert!(
+        matches!(again, Done::Blocked { renewed: true, .. }),
+        "{again:?}"
+    );
+    let count = bench.holds().len();
+    let mut delete = run("2001:db8:bad:1::41");
+    delete.event.action = crate::event::Action::Delete;
+    let id = bench.begin(delete);
+    let released = bench.records(Word::Release { id });
+    assert_eq!(released.len(), 1, "{released:?}");
+    assert_eq!(bench.holds().len(), count - 1);
+    // What is held for itself is renewed as it is.
+    bench.block("2001:db8:bad:1::1").unwrap();
+    assert_eq!(bench.holds().len(), count - 1);
+
+    // Neither a narrower grant nor something protected is stepped over.
+    let (networks, _, _) = block_all("[response.drop]\nfirewall = {}\n", 70);
+    assert!(networks.is_empty(), "{networks:?}");
+    let protects = format!("protect = [\"2001:db8:bad:1:ffff::1\"]\n{wide}");
+    let (networks, _, _) = block_all(&protects, 70);
+    assert!(networks.is_empty(), "{networks:?}");
 }
 
 /// Nothing but the journal's deadline would take a network back.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::broker::{Broker, Heard, kernel, trouble};
 use super::context::Context;
 use super::desk::{Reply, Word};
-use super::hold::Intended;
+use super::hold::{Aim, Intended};
 use super::release::is_ours_to_give_up;
 use super::{Answer, Done, Effect, Refusal, check};
 use crate::address;
@@ -37,8 +37,7 @@ enum Half {
 struct Block {
     id: u64,
     effect: Effect,
-    network: IpNet,
-    name: BackendName,
+    aim: Aim,
     intended: Result<Intended, Refusal>,
 }
 
@@ -141,17 +140,16 @@ impl Broker {
         let Some(context) = self.context(id) else {
             return Half::Alone(Word::Perform { id, effect });
         };
-        let (network, name) = match self.may_block(&context, asked) {
-            Ok(Some(target)) => target,
+        let aim = match self.may_block(&context, asked) {
+            Ok(Some(aim)) => aim,
             Ok(None) => return self.answered(id, effect, Ok(Done::Observed)),
             Err(refusal) => return self.answered(id, effect, Err(refusal)),
         };
-        let intended = self.intend(&context, network, name);
+        let intended = self.intend(&context, &aim);
         Half::Block(Box::new(Block {
             id,
             effect,
-            network,
-            name,
+            aim,
             intended,
         }))
     }
@@ -201,7 +199,7 @@ impl Broker {
         let mut set = Set::new();
         for half in halves {
             let (network, name) = match half {
-                Half::Block(block) if block.intended.is_ok() => (block.network, block.name),
+                Half::Block(block) if block.intended.is_ok() => (block.aim.network, block.aim.name),
                 Half::Release(release) => (release.hold.network, release.name),
                 _ => continue,
             };
@@ -247,6 +245,7 @@ impl Broker {
             .map(|(address, timeout)| Element {
                 address: *address,
                 timeout: *timeout,
+                unjournaled: false,
             })
             .collect();
         let gone: Vec<IpAddr> = timeouts
@@ -292,11 +291,11 @@ impl Broker {
             Half::Block(block) => {
                 let answer = match &block.intended {
                     Ok(intended) => {
-                        let done = set.get(&(block.network, block.name)).cloned();
+                        let done = set.get(&(block.aim.network, block.aim.name)).cloned();
                         let done = done.unwrap_or_else(|| Err(undone()));
                         self.carried_out(intended, done)
                     }
-                    Err(why) => self.block_unjournaled(block.network, block.name, why),
+                    Err(why) => self.block_unjournaled(block.aim.asked, block.aim.name, why),
                 };
                 self.answered(block.id, block.effect, answer)
             }

@@ -17,7 +17,7 @@ use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::conf::grants::OnStop;
-use crate::daemon::{Alone, Daemon, Quiet, Settings};
+use crate::daemon::{Alone, Daemon, LAST_ORDERS, LAST_RELEASES, Quiet, Settings};
 use crate::event::Dialect;
 use crate::journal::Clock;
 use crate::message::execd::{self as message, Wanted};
@@ -27,13 +27,6 @@ use pidfile::PidFile;
 
 /// Orders that are read from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
-
-/// How long orders that have begun, or wait, may take when the daemon stops.
-const LAST_ORDERS: Duration = Duration::from_secs(10);
-
-/// How long everything may take to be released when the daemon stops: service managers
-/// wait 90 s.
-const LAST_RELEASES: Duration = Duration::from_secs(60);
 
 /// How the daemon was called.
 #[derive(Debug, Clone, Default)]
@@ -135,10 +128,7 @@ impl Execd {
         ];
         // The original ignores it; here the configuration is read with the next order.
         let mut hangup = signal(SignalKind::hangup())?;
-        let control = self.daemon.open_control()?;
-        let control = tokio::task::spawn_local(Rc::clone(&self.daemon).answer(control));
-        let time = tokio::task::spawn_local(Rc::clone(&self.daemon).keep_time());
-        let metrics = tokio::task::spawn_local(Rc::clone(&self.daemon).keep_metrics());
+        let keeping = self.daemon.keep()?;
         self.daemon
             .say(&format!("Started (pid: {}).", std::process::id()));
         let [terminate, interrupt, quit, alarm] = &mut stop;
@@ -164,10 +154,7 @@ impl Execd {
         if settings.premises.grants.on_stop == OnStop::Release {
             self.daemon.release_all(LAST_RELEASES).await;
         }
-        control.abort();
-        time.abort();
-        metrics.abort();
-        self.daemon.close_control();
+        keeping.end();
         Ok(())
     }
 
@@ -240,6 +227,7 @@ impl Execd {
             expect: None,
             raw: Some(called.body),
             once: None,
+            ticket: 0,
         })
     }
 }

@@ -98,13 +98,29 @@ impl Hold {
         }
     }
 
-    /// Whether it was asked for, or last renewed, by a process that is younger than
-    /// `asker`, which began at `wall`: what an older delete is about was another block.
+    /// Whether it was asked for, or last renewed, by a process that is younger than this
+    /// one: what an older delete is about was another block.
     #[must_use]
-    pub fn is_younger_than(&self, asker: &Owner, wall: Duration) -> bool {
-        match &self.asker {
-            Some(mine) if mine.boot_id == asker.boot_id => mine.is_younger_than(asker),
-            _ => self.boot_id != asker.boot_id && self.since > wall,
+    pub fn is_of_younger(&self, process: &Owner) -> bool {
+        self.asker
+            .as_ref()
+            .is_some_and(|mine| mine.is_younger_than(process))
+    }
+
+    /// The process that asked for it last, if it is another than this one and of the
+    /// same boot.
+    pub(super) fn other_asker(&self, process: &Owner) -> Option<&Owner> {
+        let other = |mine: &&Owner| mine.boot_id == process.boot_id && *mine != process;
+        self.asker.as_ref().filter(other)
+    }
+
+    /// Whether its deadline began to run after that moment: within one boot by its clock,
+    /// which has no steps.
+    pub(super) fn began_after(&self, boot_id: &str, boot: Duration, wall: Duration) -> bool {
+        if self.boot_id == boot_id {
+            self.since_boot > boot.as_secs_f64()
+        } else {
+            self.since > wall
         }
     }
 
@@ -114,152 +130,6 @@ impl Hold {
 }
 
 impl Journal {
-    /// The open holds of a block, and those of the same alert, which had another key
-    /// if something else was expected then.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn holds_of(&self, response: &str, key: &str, origin: &str) -> Result<Vec<Hold>, Error> {
-        self.holds(
-            "hold.id IN (
-                SELECT id FROM hold WHERE closed IS NULL AND response = ?1 AND key = ?2
-                UNION SELECT h.id FROM run r JOIN hold h ON h.run = r.id
-                WHERE r.origin = ?3 AND r.origin <> '' AND h.closed IS NULL)",
-            params![response, key, origin],
-        )
-    }
-
-    /// The open hold of a block on a network.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn hold_of(
-        &self,
-        response: &str,
-        key: &str,
-        network: IpNet,
-        backend: &str,
-    ) -> Result<Option<Hold>, Error> {
-        let holds = self.holds(
-            "hold.response = ?1 AND hold.key = ?2 AND hold.network = ?3 AND hold.backend = ?4",
-            params![response, key, address::spell(network), backend],
-        )?;
-        Ok(holds.into_iter().next())
-    }
-
-    /// The hold of that number, if it is open still.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn open_hold(&self, id: i64) -> Result<Option<Hold>, Error> {
-        Ok(self.holds("hold.id = ?1", params![id])?.into_iter().next())
-    }
-
-    /// The open holds on a network, whoever has them: on this very one, none around
-    /// or inside it.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn holds_on(&self, network: IpNet, backend: &str) -> Result<Vec<Hold>, Error> {
-        self.holds(
-            "hold.network = ?1 AND hold.backend = ?2",
-            params![address::spell(network), backend],
-        )
-    }
-
-    /// The open holds on more than one host, whoever has them.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn holds_on_networks(&self, backend: &str) -> Result<Vec<Hold>, Error> {
-        self.holds(
-            "hold.id IN (SELECT id FROM hold INDEXED BY hold_wide
-                WHERE closed IS NULL AND instr(network, '/') > 0) AND hold.backend = ?1",
-            params![backend],
-        )
-    }
-
-    /// All open holds, oldest first.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn open_holds(&self) -> Result<Vec<Hold>, Error> {
-        self.holds("1", params![])
-    }
-
-    /// Open holds that may have to be given up: over their deadline, left half-way, or
-    /// orphans over theirs; of an earlier boot by the wall clock. At most `limit` of each
-    /// kind, and cheap however many are open. `alive` says which owners still run.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn maybe_due(
-        &self,
-        now: &Now,
-        alive: impl Fn(&Owner) -> bool,
-        limit: u32,
-    ) -> Result<Vec<Hold>, Error> {
-        let (boot, wall) = (now.boot.as_secs_f64(), now.wall.as_secs_f64());
-        let mut due = self.holds(
-            "hold.id IN (
-                SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id = ?2
-                    AND due_boot <= ?1 LIMIT ?4)
-                UNION SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id < ?2
-                    AND due_wall <= ?3 LIMIT ?4)
-                UNION SELECT * FROM (SELECT id FROM hold WHERE closed IS NULL AND boot_id > ?2
-                    AND due_wall <= ?3 LIMIT ?4)
-                UNION SELECT * FROM (SELECT id FROM hold INDEXED BY hold_between
-                    WHERE closed IS NULL AND state <> 'done' LIMIT ?4))",
-            params![boot, now.boot_id, wall, limit],
-        )?;
-        for owner in self.owners()? {
-            let gone = serde_json::from_str(&owner).is_ok_and(|owner| !alive(&owner));
-            if gone {
-                due.extend(self.holds(
-                    "hold.id IN (SELECT id FROM hold WHERE closed IS NULL AND owner = ?1
-                     AND orphan_boot <= ?2 LIMIT ?3)",
-                    params![owner, boot, limit],
-                )?);
-            }
-        }
-        due.sort_by_key(|hold| hold.id);
-        due.dedup_by_key(|hold| hold.id);
-        Ok(due)
-    }
-
-    /// Whoever has an open hold: a few execds, found without reading all that they have.
-    fn owners(&self) -> Result<Vec<String>, Error> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "WITH RECURSIVE each (owner) AS (
-                    SELECT min(owner) FROM hold WHERE closed IS NULL AND owner IS NOT NULL
-                    UNION ALL
-                    SELECT (SELECT min(owner) FROM hold WHERE closed IS NULL
-                        AND owner > each.owner) FROM each WHERE each.owner IS NOT NULL)
-                 SELECT owner FROM each WHERE owner IS NOT NULL",
-            )?;
-            statement
-                .query_map([], |row| row.get(0))?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|e| self.wrong(e))
-    }
-
-    fn holds(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Hold>, Error> {
-        let sql = format!(
-            "SELECT hold.*, run.digest AS digest, run.dialect AS dialect, run.asker AS asker,
-             run.origin AS origin, run.event AS event FROM hold JOIN run ON run.id = hold.run
-             WHERE hold.closed IS NULL AND {which} ORDER BY hold.id"
-        );
-        let read = || {
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            statement
-                .query_map(of, hold)?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|e| self.wrong(e))
-    }
-
     /// The hold is about to be given up.
     ///
     /// # Errors
@@ -311,7 +181,7 @@ pub(super) fn close(t: &Connection, now: &Now, hold: i64, how: &str) -> rusqlite
         .map(drop)
 }
 
-fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
+pub(super) fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
     Ok(Hold {
         id: row.get("id")?,
         response: row.get("response")?,
@@ -341,7 +211,7 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<Hold> {
     })
 }
 
-fn network(text: &str) -> rusqlite::Result<IpNet> {
+pub(super) fn network(text: &str) -> rusqlite::Result<IpNet> {
     address::parse_network(text)
         .ok_or_else(|| unreadable(std::io::Error::other(format!("`{text}` is no network"))))
 }

@@ -1,5 +1,6 @@
 //! What is about to be done, on the disk before it is; and what came of it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +14,10 @@ use crate::address;
 
 /// Seconds after which what budgets count is forgotten; they count in minutes.
 const COUNTED_FOR: i64 = 3600;
+
+/// The prefix of what one customer gets at least of IPv6 (RFC 6177): its addresses cost
+/// him nothing, so they are counted together.
+pub const SITE: u8 = 64;
 
 /// What is about to be done.
 #[derive(Debug, Clone)]
@@ -79,7 +84,7 @@ impl Journal {
                     hold
                 }
                 None => {
-                    count(t, now, &response)?;
+                    count(t, now, &response, intent.network)?;
                     insert(t, now, run, intent, &response, &key)?
                 }
             };
@@ -127,6 +132,31 @@ impl Journal {
         })
     }
 
+    /// How many hosts of that site the response meant to block for themselves within
+    /// `window`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn recent_hosts(
+        &self,
+        now: &Now,
+        response: &str,
+        network: IpNet,
+        window: Duration,
+    ) -> Result<u32, Error> {
+        let since = now.boot.saturating_sub(window).as_secs_f64();
+        self.connection
+            .prepare_cached(
+                "SELECT count(DISTINCT host) FROM crowd WHERE around = ?1 AND response = ?2
+                 AND at >= ?3 AND boot_id = ?4",
+            )
+            .and_then(|mut s| {
+                let of = params![network.to_string(), response, since, now.boot_id];
+                s.query_row(of, |row| row.get(0))
+            })
+            .map_err(|e| self.wrong(e))
+    }
+
     /// How many new blocks were intended within `window`.
     ///
     /// # Errors
@@ -149,6 +179,12 @@ impl Journal {
             })
             .map_err(|e| self.wrong(e))
     }
+}
+
+/// The site that a host of IPv6 is in.
+fn around(host: IpAddr) -> Option<String> {
+    let network = IpNet::new(host, SITE).ok()?;
+    Some(network.trunc().to_string())
 }
 
 fn insert(
@@ -264,7 +300,10 @@ pub(super) fn restart(
 }
 
 /// Counts a new block, in seconds: a burst has few of them.
-fn count(t: &Connection, now: &Now, response: &str) -> rusqlite::Result<()> {
+fn count(t: &Connection, now: &Now, response: &str, network: IpNet) -> rusqlite::Result<()> {
+    if let Some(host) = address::only(network).filter(IpAddr::is_ipv6) {
+        join(t, now, response, host)?;
+    }
     let second = i64::try_from(now.boot.as_secs()).unwrap_or(i64::MAX);
     let counted = t
         .prepare_cached(
@@ -283,5 +322,25 @@ fn count(t: &Connection, now: &Now, response: &str) -> rusqlite::Result<()> {
         "INSERT INTO budget (boot_id, second, response, blocks) VALUES (?1, ?2, ?3, 1)",
     )?
     .execute(params![now.boot_id, second, response])
+    .map(drop)
+}
+
+/// A host of IPv6 is one of its site.
+fn join(t: &Connection, now: &Now, response: &str, host: IpAddr) -> rusqlite::Result<()> {
+    let at = now.boot.as_secs_f64();
+    t.prepare_cached("DELETE FROM crowd WHERE boot_id = ?2 AND at < ?1")?
+        .execute(params![at - COUNTED_FOR as f64, now.boot_id])?;
+    t.prepare_cached("DELETE FROM crowd WHERE boot_id < ?1 OR boot_id > ?1")?
+        .execute(params![now.boot_id])?;
+    t.prepare_cached(
+        "INSERT INTO crowd (boot_id, at, response, host, around) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        now.boot_id,
+        at,
+        response,
+        host.to_string(),
+        around(host)
+    ])
     .map(drop)
 }

@@ -13,7 +13,9 @@ mod lock;
 mod now;
 mod owed;
 mod pending;
+mod position;
 mod schema;
+mod standing;
 mod tallied;
 #[cfg(test)]
 mod tests;
@@ -25,11 +27,13 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
 pub use hold::{Hold, State};
-pub use intent::{Intended, Intent, Run};
+pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
+pub use position::Position;
+pub use standing::Standing;
 pub use tallied::{Commits, Tallied};
 
 use crate::event::{Dialect, Event};

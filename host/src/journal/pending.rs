@@ -298,13 +298,13 @@ impl Journal {
         read().map_err(|e| self.wrong(e))
     }
 
-    /// Whether a run of that origin is known.
+    /// Whether a run of that origin has ended.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn knows_origin(&self, origin: &str) -> Result<bool, Error> {
         self.connection
-            .prepare_cached("SELECT 1 FROM run WHERE origin = ?1 LIMIT 1")
+            .prepare_cached("SELECT 1 FROM run WHERE origin = ?1 AND verdict IS NOT NULL LIMIT 1")
             .and_then(|mut s| s.exists([origin]))
             .map_err(|e| self.wrong(e))
     }

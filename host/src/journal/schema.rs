@@ -42,6 +42,12 @@ CREATE TABLE budget (
     blocks INTEGER NOT NULL,
     PRIMARY KEY (boot_id, second, response)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE crowd (
+    boot_id TEXT NOT NULL, at REAL NOT NULL, response TEXT NOT NULL,
+    host TEXT NOT NULL, around TEXT NOT NULL
+) STRICT;
+CREATE INDEX crowd_at ON crowd (boot_id, at);
+CREATE INDEX crowd_around ON crowd (around, response, at);
 CREATE TABLE helper (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run INTEGER NOT NULL, helper TEXT NOT NULL, argv TEXT NOT NULL,
@@ -71,6 +77,10 @@ CREATE TABLE offender (
     PRIMARY KEY (response, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX offender_last ON offender (last);
+CREATE TABLE position (
+    name TEXT NOT NULL PRIMARY KEY,
+    device INTEGER NOT NULL, inode INTEGER NOT NULL, offset INTEGER NOT NULL, tail TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 2;
 ";
 

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use super::{Echo, Malformed, Request};
 use crate::alert::Alert;
-use crate::event::{Action, Dialect};
+use crate::event::{Action, Dialect, Event};
 
 /// Where the location begins.
 const LOCATION: usize = 6;
@@ -77,6 +77,34 @@ fn tail(words: &[String]) -> (Option<String>, Option<String>) {
         present(&location.join(" ")),
         present(&filename).map(|name| unescape(&name)),
     )
+}
+
+/// What execd would have started a program with for this event: the arguments after
+/// its name. A field that the program is not shown is `-`.
+#[must_use]
+pub fn words(event: &Event) -> Vec<String> {
+    let text = |field: Option<String>| field.unwrap_or_else(|| "-".to_owned());
+    let message = [
+        event.action.to_string(),
+        text(event.user.clone()),
+        text(event.srcip.map(|ip| ip.to_string())),
+        text(event.alert_id.clone()),
+        text(event.rule_id.clone()),
+        text(event.location.clone()),
+        text(event.filename.as_deref().map(escape)),
+    ];
+    message.join(" ").split(' ').map(str::to_owned).collect()
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if ESCAPED.contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 fn unescape(text: &str) -> String {

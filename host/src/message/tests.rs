@@ -237,6 +237,33 @@ fn a_location_and_a_file_name_in_pieces_are_put_together() {
 }
 
 #[test]
+fn what_is_written_as_arguments_is_read_back() {
+    let event = |filename: Option<&str>| {
+        crate::event::Event {
+        filename: filename.map(str::to_owned),
+        ..serde_json::from_value(serde_json::json!({
+            "action": "add", "srcip": "1.2.3.4", "alert_id": "1.1", "rule_id": "5", "location": "df -h"
+        }))
+        .unwrap()
+    }
+    };
+    for filename in [None, Some("/tmp/a b;c$d'e\\f"), Some("/tmp/(x) [y]")] {
+        let words = ossec::words(&event(filename));
+        let words: Vec<std::ffi::OsString> = std::iter::once("p".to_owned())
+            .chain(words)
+            .map(Into::into)
+            .collect();
+        let alert = ossec::from_argv(&words).unwrap().alert;
+        assert_eq!(alert.filename().unwrap().as_deref(), filename);
+        assert_eq!(alert.location().as_deref(), Some("df -h"));
+        assert_eq!(alert.user(), Ok(None));
+        assert_eq!(alert.srcip_text(&[]).unwrap().as_deref(), Some("1.2.3.4"));
+    }
+    let said = ossec::words(&event(Some("/tmp/a b;c"))).join(" ");
+    assert_eq!(said, r"add - 1.2.3.4 1.1 5 df -h /tmp/a\ b\;c");
+}
+
+#[test]
 fn a_doubled_member_is_never_read_as_either() {
     for text in [
         r#"{"version":1,"origin":{},"command":"add","command":"delete","parameters":{}}"#,

@@ -56,6 +56,42 @@ pub(super) fn command(json: &Json) -> Result<&str, Malformed> {
         .ok_or(Malformed::Member("command"))
 }
 
+/// The message that execd would have passed on for this alert.
+#[must_use]
+pub fn add(alert: Json, executable: &str, extra_args: &[String]) -> Json {
+    let text = |text: &str| Json::String(text.to_owned());
+    let object = |members: Vec<(&str, Json)>| {
+        Json::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    };
+    let node = ["cluster.node", "manager.name"]
+        .iter()
+        .find_map(|path| alert.at(path).ok()??.text());
+    let origin = object(vec![
+        ("name", Json::String(node.unwrap_or_default())),
+        ("module", text("wazuh-execd")),
+    ]);
+    let program = format!("active-response/bin/{executable}");
+    let parameters = object(vec![
+        (
+            "extra_args",
+            Json::Array(extra_args.iter().map(|word| text(word)).collect()),
+        ),
+        ("alert", alert),
+        ("program", Json::String(program)),
+    ]);
+    object(vec![
+        ("version", Json::Number(1.into())),
+        ("origin", origin),
+        ("command", text("add")),
+        ("parameters", parameters),
+    ])
+}
+
 /// The line that asks execd about the keys of this block; it ends with a newline.
 #[must_use]
 pub fn check_keys(executable: &str, keys: &[String]) -> Vec<u8> {

@@ -36,6 +36,16 @@ pub(super) fn read(json: Json) -> Result<Request, Malformed> {
     })
 }
 
+/// The message that execd would have made of this event.
+#[must_use]
+pub fn enable(mut event: Json) -> Json {
+    if let Json::Object(members) = &mut event {
+        members.retain(|(name, _)| !name.eq_ignore_ascii_case("command"));
+        members.push(("command".to_owned(), Json::String("enable".to_owned())));
+    }
+    event
+}
+
 /// The command of a message; an event that brings a root `command` of its own makes
 /// it ambiguous.
 pub(super) fn command(json: &Json) -> Result<&str, Malformed> {

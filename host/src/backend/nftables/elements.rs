@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use netlink_bindings::nftables::{self as nft, IterableSetelemAttrs, IterableSetelemListAttrs};
 
-use super::table::{Batch, SET4, SET6, missing};
+use super::table::{Batch, SET4, SET6, comment, missing};
 use super::{AT_ONCE, Element, LONGEST, Nftables, Seen, header};
+
+/// The comment of an element that no journal knows of: whoever compares the two must not
+/// take it for somebody else's.
+const UNJOURNALED: &str = "blocked without the journal";
 
 impl Nftables {
     pub(super) fn look_once(&mut self, address: IpAddr) -> io::Result<Option<Seen>> {
@@ -60,13 +64,16 @@ impl Batch {
                 .push_set_bytes(set.as_bytes())
                 .nested_elements();
             for element in elements {
-                list = list
+                let mut elem = list
                     .nested_elem()
                     .nested_key()
                     .push_value(&octets(element.address))
                     .end_nested()
-                    .push_timeout(milliseconds(element.timeout).to_be())
-                    .end_nested();
+                    .push_timeout(milliseconds(element.timeout).to_be());
+                if element.unjournaled {
+                    elem = elem.push_userdata(&comment(UNJOURNALED));
+                }
+                list = elem.end_nested();
             }
             list.end_nested();
         }
@@ -144,5 +151,8 @@ fn seen(element: &IterableSetelemAttrs<'_>) -> Seen {
     let left = element.get_expiration().ok().map(u64::from_be);
     Seen {
         expires_in: left.map(Duration::from_millis),
+        unjournaled: element
+            .get_userdata()
+            .is_ok_and(|data| data == comment(UNJOURNALED).as_slice()),
     }
 }

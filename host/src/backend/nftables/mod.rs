@@ -1,11 +1,12 @@
 //! nftables over netlink. One table of our own, named after the root; nothing else
 //! of the machine's rules is read or changed.
 
+mod correct;
 mod elements;
 mod networks;
 mod table;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,6 +19,8 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 use sha2::{Digest as _, Sha256};
 
+pub use self::networks::union;
+
 use self::networks::Range;
 use super::netlink::Netlink;
 use super::{Element, Error, Seen};
@@ -27,7 +30,7 @@ const INET: u8 = 1;
 
 /// The longest time that an element gets. The kernel takes more, but no hold is
 /// that long.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Elements of one message: well below what a netlink attribute (64 KiB) takes. And
 /// of one transaction, where nothing asks for more.
@@ -146,6 +149,7 @@ impl Nftables {
             .map(|(address, seen)| Element {
                 address,
                 timeout: seen.expires_in.unwrap_or(LONGEST),
+                unjournaled: seen.unjournaled,
             })
             .collect();
         Ok(Ok((batch, Start::Anew { hosts, networks })))
@@ -193,19 +197,6 @@ impl Nftables {
         self.again("list the set", |nft| match nft.state()? {
             Ok(table::State::Missing) => Ok(Ok(Vec::new())),
             Ok(_) => nft.dump().map(Ok),
-            Err(error) => Ok(Err(error)),
-        })
-    }
-
-    /// Makes the table whole where somebody changed it, with what it still holds;
-    /// whether that was needed.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn mend(&mut self) -> Result<bool, Error> {
-        self.again("mend the table", |nft| match nft.state()? {
-            Ok(table::State::Damaged) => nft.set_once(&[]).map(|done| done.map(|()| true)),
-            Ok(_) => Ok(Ok(false)),
             Err(error) => Ok(Err(error)),
         })
     }

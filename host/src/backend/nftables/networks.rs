@@ -53,8 +53,7 @@ impl Nftables {
         match start {
             Start::Whole => {
                 let has = self.dump_ranges()?;
-                batch.remove_ranges(&without(&has, wanted));
-                batch.add_ranges(&without(wanted, &has));
+                batch.change_ranges(&has, wanted);
             }
             Start::Anew { hosts, .. } => {
                 batch.add(&hosts);
@@ -107,6 +106,12 @@ impl Nftables {
 }
 
 impl Batch {
+    /// Makes the kernel's ranges the wanted ones.
+    pub(super) fn change_ranges(&mut self, has: &[Range], wanted: &[Range]) {
+        self.remove_ranges(&without(has, wanted));
+        self.add_ranges(&without(wanted, has));
+    }
+
     pub(super) fn add_ranges(&mut self, ranges: &[Range]) {
         for (set, edges) in by_set(ranges) {
             let table = self.table.clone();
@@ -211,13 +216,13 @@ pub(super) fn merged(networks: &[IpNet]) -> Vec<Range> {
 }
 
 /// The union of the networks, as few of them as can say it, in order.
-#[cfg(test)]
-pub(super) fn merged_networks(networks: &[IpNet]) -> Vec<IpNet> {
+#[must_use]
+pub fn union(networks: &[IpNet]) -> Vec<IpNet> {
     subnets(&merged(networks))
 }
 
 /// Ranges in order, joined where they meet.
-fn joined(ranges: Vec<Range>) -> Vec<Range> {
+pub(super) fn joined(ranges: Vec<Range>) -> Vec<Range> {
     let mut joined: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match joined.last_mut() {
@@ -238,7 +243,7 @@ impl Range {
     }
 }
 
-fn subnets(ranges: &[Range]) -> Vec<IpNet> {
+pub(super) fn subnets(ranges: &[Range]) -> Vec<IpNet> {
     let split = |range: &Range| match (range.first, range.last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
             Some(IpSubnets::V4(Ipv4Subnets::new(first, last, 0)))

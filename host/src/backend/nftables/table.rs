@@ -47,7 +47,7 @@ const RULES: u32 = 5;
 /// A chain and four sets; the kernel counts them in the table's `use`.
 const PARTS: u32 = 5;
 
-/// The type of a comment in a table's user data (`NFTNL_UDATA_TABLE_COMMENT`).
+/// The type of a comment in user data (`NFTNL_UDATA_TABLE_COMMENT`, and that of elements).
 const COMMENT: u8 = 0;
 
 /// Numbers that a batch takes: more than it has messages, a thousand elements each.
@@ -73,7 +73,7 @@ impl Nftables {
         let asked = self.netlink.request(&request, |(_, table)| {
             let data = table.get_userdata().unwrap_or_default();
             ours = Some(data.get(2..).is_some_and(|text| text.starts_with(MARKED)));
-            changed = data != mark().as_slice()
+            changed = data != comment(MARK).as_slice()
                 || table.get_use() != Ok(PARTS)
                 || table.get_flags().is_ok_and(|flags| flags & DORMANT != 0);
         });
@@ -182,7 +182,7 @@ impl Batch {
             .op_newtable_do(&header())
             .encode()
             .push_name_bytes(table.as_bytes())
-            .push_userdata(&mark());
+            .push_userdata(&comment(MARK));
         self.create_set(SET4, SET_TIMEOUT, TYPE_IPV4_ADDR, 4, 1);
         self.create_set(SET6, SET_TIMEOUT, TYPE_IPV6_ADDR, 16, 2);
         self.create_set(NETWORKS4, SET_INTERVAL, TYPE_IPV4_ADDR, 4, 3);
@@ -314,14 +314,11 @@ fn libc_family(family: i32) -> u8 {
     u8::try_from(family).unwrap_or(INET)
 }
 
-fn mark() -> Vec<u8> {
-    let mut data = vec![
-        COMMENT,
-        u8::try_from(MARK.len())
-            .unwrap_or(u8::MAX)
-            .saturating_add(1),
-    ];
-    data.extend(MARK.as_bytes());
+/// A comment as `nft` writes it into the user data of a table or an element.
+pub(super) fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    let mut data = vec![COMMENT, length.saturating_add(1)];
+    data.extend(text.as_bytes());
     data.push(0);
     data
 }

@@ -79,13 +79,15 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
             "retort.toml",
             format!("{} responses have grants", premises.grants.responses.len()),
         );
-        findings(&premises.conf.findings, &mut table);
+        findings("ossec.conf", &premises.conf.findings, &mut table);
+        findings("watch", &premises.site().findings, &mut table);
         responses::components(premises, &manifest, &mut table);
         world(premises, &mut table);
     }
     placed::links(root, &manifest, &mut table);
     if let Some(premises) = &premises {
         placed::called(premises, &manifest, &mut table);
+        placed::legacy(premises, &mut table);
     }
     log(root, &mut table);
 
@@ -103,9 +105,9 @@ pub(super) fn check(root: &Root) -> anyhow::Result<Output> {
     Ok(Output::new(human, &table)?.failed_if(failed))
 }
 
-fn findings(findings: &[Problem], table: &mut Table) {
+fn findings(subject: &str, findings: &[Problem], table: &mut Table) {
     for finding in findings {
-        table.row(Grade::Warning, "ossec.conf", finding.to_string());
+        table.row(Grade::Warning, subject, finding.to_string());
     }
 }
 
@@ -217,7 +219,7 @@ fn differences(seen: &BTreeSet<IpNet>, held: &BTreeSet<IpNet>, table: &mut Table
     let lost: Vec<&IpNet> = held.difference(seen).collect();
     if !lost.is_empty() {
         let what = format!(
-            "{} addresses are held and not in the firewall: somebody took them out, or they were let go when the journal could not note it; `retort unblock` forgets one",
+            "{} are held and not in the firewall: somebody took them out; `retort sweep` puts them back",
             some(lost)
         );
         table.row(Grade::Warning, "nftables", what);
@@ -225,7 +227,7 @@ fn differences(seen: &BTreeSet<IpNet>, held: &BTreeSet<IpNet>, table: &mut Table
     let foreign: Vec<&IpNet> = seen.difference(held).collect();
     if !foreign.is_empty() {
         let what = format!(
-            "{} addresses are in the firewall and not held: blocked without the journal, or by somebody else; `retort unblock` takes one out",
+            "{} are in the firewall and not held: blocked without the journal, or by somebody else; `retort sweep` takes out what does not end by itself",
             some(foreign)
         );
         table.row(Grade::Warning, "nftables", what);

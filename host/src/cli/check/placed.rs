@@ -130,6 +130,33 @@ pub(super) fn called(premises: &Premises, manifest: &Manifest, table: &mut Table
     }
 }
 
+/// What the grants let run outside the vessel.
+pub(super) fn legacy(premises: &Premises, table: &mut Table) {
+    let legacy = &premises.grants.legacy;
+    for executable in &legacy.allow {
+        let components = Name::parse(executable)
+            .map(|name| name.components())
+            .unwrap_or_default();
+        let bin = premises.root.bin();
+        if components.iter().any(|file| is_present(&bin.join(file))) {
+            let what = format!(
+                "it has a component, which runs in its place: take it out of allow under [legacy] in {}",
+                premises.root.grants().display()
+            );
+            table.row(Grade::Warning, executable, what);
+            continue;
+        }
+        let wall = humantime::format_duration(legacy.wall);
+        let what = format!(
+            "it runs UNSEALED under `retort execd` and `retort watch`, as root with an attacker's text, for at most {wall}: [legacy] allows it"
+        );
+        table.row(Grade::Warning, executable, what);
+        if let Err(why) = trust::check(&bin.join(executable)) {
+            table.row(Grade::Error, executable, why.to_string());
+        }
+    }
+}
+
 fn is_present(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

@@ -1,5 +1,6 @@
 //! Every active response that an alert could start: fired, or why not.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -8,172 +9,229 @@ use serde::Serialize;
 
 use crate::address;
 use crate::alert::Alert;
-use crate::cli::{Output, blocks};
-use crate::conf::active_response::ActiveResponse;
-use crate::conf::command::Command;
+use crate::cli::{Output, blocks, dialect_name};
+use crate::conf::active_response::{ActiveResponse, Location};
 use crate::conf::{self, ossec::OssecConf};
-use crate::decide::{self, selectors};
+use crate::decide;
+use crate::decide::bind::{Binder, Block, Bound, Cause, Fired};
+use crate::decide::location::Place;
+use crate::decide::selectors::Rule;
 use crate::effect::broker::Broker;
-use crate::event::{Action, Dialect};
-use crate::message::{Echo, Request, json};
+use crate::event::{Dialect, Field};
+use crate::message::json;
 use crate::premises::Premises;
 use crate::report;
 use crate::respond;
 use crate::root::Root;
 
-/// One block, and what becomes of it.
+/// One block, and what becomes of it. Stable: members are added, and none is taken away.
 #[derive(Serialize)]
 struct Considered {
     command: String,
     line: u32,
     executable: String,
+    /// It selects the rule.
     fires: bool,
+    /// What selected it, or why nothing did.
     why: String,
     location: Vec<String>,
     timeout: i32,
     /// What stands in the way although it fires.
     obstacles: Vec<String>,
+    /// What keeps it from firing: a word that programs can compare.
+    cause: Option<&'static str>,
+    /// Where its location is for this alert, in this installation.
+    places: Vec<String>,
+    /// The expected fields, as the command is shown them.
+    fields: BTreeMap<Field, String>,
 }
 
 pub(super) fn explain(root: &Root, file: &Path) -> anyhow::Result<Output> {
     let text =
         conf::read(file, json::LARGEST as u64).with_context(|| file.display().to_string())?;
-    let json = json::parse(&text).with_context(|| file.display().to_string())?;
+    let alert = Alert::of(json::parse(&text).with_context(|| file.display().to_string())?);
     let premises = Premises::read(root, None)?;
     let mut broker = blocks::broker(root)?;
-    let request = Request {
-        dialect: Dialect::Wazuh4,
-        action: Action::Add,
-        alert: Alert::of(json.clone()),
-        extra_args: Vec::new(),
-        timeout: None,
-        echo: Echo::Message(json),
-    };
-    let rule = selectors::Rule::of(&request.alert);
-    let mut human = format!(
-        "rule {}, level {}, groups {}\n",
-        rule.id.map_or_else(|| "?".to_owned(), |id| id.to_string()),
-        rule.level
-            .map_or_else(|| "?".to_owned(), |level| level.to_string()),
-        report::escape(&rule.groups.join(" "), 512),
-    );
-    if premises.conf.disabled {
-        human.push_str("active response is disabled on this host: nothing below runs\n");
-    }
-    let mut all = Vec::new();
-    for block in &premises.conf.responses {
-        let commands = &premises.conf.commands;
-        let Some(command) = commands.iter().find(|c| c.name == block.command) else {
-            continue;
-        };
-        let chosen = selectors::select(block, &rule, premises.grants.dialect);
-        let obstacles = match chosen {
-            Ok(_) => obstacles(&premises, &mut broker, command, &request),
-            Err(_) => Vec::new(),
-        };
-        all.push(considered(block, command, chosen, obstacles));
-    }
-    for (line, command) in &premises.conf.switched_off {
-        let command = report::escape(command, 128);
-        let _ = writeln!(
-            human,
-            "ossec.conf:{line} {command}\n  does not fire: it is disabled"
-        );
+    let site = premises.site();
+    let findings = site.findings.clone();
+    let binder = Binder::new(&premises.conf, &premises.grants, site);
+    let mut all: Vec<Considered> = binder
+        .explain(&alert)
+        .into_iter()
+        .map(|bound| considered(&premises, &mut broker, bound))
+        .collect();
+    let disabled = premises.conf.switched_off.iter();
+    all.extend(disabled.map(|(line, command)| switched_off(&premises.conf, *line, command)));
+    all.sort_by_key(|one| one.line);
+
+    let mut human = heading(&premises, &Rule::of(&alert));
+    for finding in findings {
+        let _ = writeln!(human, "not looked at: {finding}");
     }
     for one in &all {
         let _ = writeln!(human, "{}", in_words(one, &premises.conf));
     }
-    if all.is_empty() && premises.conf.switched_off.is_empty() {
+    if all.is_empty() {
         human.push_str("ossec.conf has no <active-response> that names a command");
     }
     Output::new(human, &all)
 }
 
-fn considered(
-    block: &ActiveResponse,
-    command: &Command,
-    chosen: Result<String, String>,
-    obstacles: Vec<String>,
-) -> Considered {
-    let fires = chosen.is_ok();
-    let location = block.location.iter().map(|place| match place {
-        conf::active_response::Location::Local => "where the event was seen".to_owned(),
-        conf::active_response::Location::Server => "on the manager".to_owned(),
-        conf::active_response::Location::DefinedAgent => {
-            format!("on agent {}", block.agent_id.as_deref().unwrap_or("?"))
-        }
-        conf::active_response::Location::All => "on every agent".to_owned(),
-    });
-    Considered {
-        command: block.command.clone(),
-        line: block.line,
-        executable: command.executable.clone(),
-        fires,
-        why: chosen.unwrap_or_else(|why| why),
-        location: location.collect(),
-        timeout: block.timeout,
-        obstacles,
+fn heading(premises: &Premises, rule: &Rule) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+    let mut text = format!(
+        "rule {}, level {}, groups {}\n",
+        or_none(rule.id.map(|id| id.to_string())),
+        or_none(rule.level.map(|level| level.to_string())),
+        report::escape(&rule.groups.join(" "), 512),
+    );
+    let dialect = premises.grants.dialect;
+    let combine = match dialect {
+        Dialect::Ossec => "level, group and id each fire",
+        Dialect::Wazuh4 | Dialect::Wazuh5 => "level and group fire together, or id",
+    };
+    let _ = writeln!(text, "in the dialect {}: {combine}", dialect_name(dialect));
+    if premises.conf.disabled {
+        text.push_str("active response is disabled on this host: nothing runs here\n");
     }
+    text
+}
+
+fn considered(premises: &Premises, broker: &mut Broker, bound: Bound<'_>) -> Considered {
+    let Bound { block, fate } = bound;
+    let mut one = Considered {
+        command: block.command.name.clone(),
+        line: block.response.line,
+        executable: block.command.executable.clone(),
+        fires: true,
+        why: String::new(),
+        location: locations(&block.response),
+        timeout: block.response.timeout,
+        obstacles: Vec::new(),
+        cause: None,
+        places: Vec::new(),
+        fields: BTreeMap::new(),
+    };
+    match fate {
+        Ok(fired) => {
+            one.places = fired.places.iter().map(ToString::to_string).collect();
+            one.obstacles = obstacles(premises, broker, block, &fired);
+            let keys = fired.masked.keys.iter().cloned();
+            one.fields = block.expect.iter().copied().zip(keys).collect();
+            one.why = fired.why;
+        }
+        Err(unfired) => {
+            one.fires = unfired.cause != Cause::Selector;
+            one.cause = Some(unfired.cause.name());
+            if one.fires {
+                one.why = "it selects the rule".to_owned();
+                one.obstacles.push(unfired.why);
+            } else {
+                one.why = unfired.why;
+            }
+        }
+    }
+    one
+}
+
+fn switched_off(conf: &OssecConf, line: u32, command: &str) -> Considered {
+    let named = conf.commands.iter().find(|c| c.name == command);
+    Considered {
+        command: command.to_owned(),
+        line,
+        executable: named.map(|c| c.executable.clone()).unwrap_or_default(),
+        fires: false,
+        why: "it is disabled".to_owned(),
+        location: Vec::new(),
+        timeout: 0,
+        obstacles: Vec::new(),
+        cause: Some("disabled"),
+        places: Vec::new(),
+        fields: BTreeMap::new(),
+    }
+}
+
+fn locations(response: &ActiveResponse) -> Vec<String> {
+    let words = response.location.iter().map(|place| match place {
+        Location::Local => "where the event was seen".to_owned(),
+        Location::Server => "on the manager".to_owned(),
+        Location::DefinedAgent => {
+            format!("on agent {}", response.agent_id.as_deref().unwrap_or("?"))
+        }
+        Location::All => "on every agent".to_owned(),
+    });
+    words.collect()
 }
 
 /// What would keep this host from doing it.
 fn obstacles(
     premises: &Premises,
     broker: &mut Broker,
-    command: &Command,
-    request: &Request,
+    block: &Block,
+    fired: &Fired,
 ) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    let files = conf::executable::Name::parse(&command.executable)
+    let away = fired.places.iter().filter(|place| **place != Place::Here);
+    let mut obstacles: Vec<String> = away
+        .map(|place| format!("it can't be delivered {place}: agents are not reached from here"))
+        .collect();
+    if !fired.places.contains(&Place::Here) {
+        return obstacles;
+    }
+    let executable = &block.command.executable;
+    let files = conf::executable::Name::parse(executable)
         .map(|name| name.components())
         .unwrap_or_default();
     let bin = premises.root.bin();
     let Some(file) = files.iter().find(|file| bin.join(file).exists()) else {
-        obstacles.push(format!("there is no component for {}", command.executable));
+        obstacles.push(format!("there is no component for {executable}"));
         return obstacles;
     };
     let response = file.strip_suffix(".wasm").unwrap_or(file);
     let grants = premises.grants.response(response);
-    let expect = respond::expects(&premises.conf, &command.executable, grants.expect.as_ref());
-    let hostname = nix::unistd::gethostname().unwrap_or_default();
-    match decide::mask(request, &expect, &grants.srcip, &hostname.to_string_lossy()) {
-        Err(declined) => obstacles.push(declined.to_string()),
-        Ok(masked) => {
-            let Some(srcip) = masked.event.srcip.filter(|_| grants.firewall.is_some()) else {
-                return obstacles;
-            };
-            match broker.protect_list() {
-                Ok(list) => obstacles.extend(
-                    list.refuses(address::host(srcip))
-                        .map(|why| format!("{srcip} is never blocked: {why}")),
-                ),
-                Err(refusal) => obstacles.push(refusal.reason),
-            }
-            let key = respond::key(&command.executable, &masked.event);
-            let held = broker
-                .journal()
-                .ok()
-                .and_then(|j| j.holds_of(response, &key, "").ok());
-            if held.is_some_and(|holds| !holds.is_empty()) {
-                obstacles.push(format!("{srcip} is held already: its deadline starts anew"));
-            }
+    let expect = respond::expects(&premises.conf, executable, grants.expect.as_ref());
+    let event = match decide::narrow(fired.masked.event.clone(), &expect, "") {
+        Ok(event) => event,
+        Err(declined) => {
+            obstacles.push(declined.to_string());
+            return obstacles;
         }
+    };
+    let Some(srcip) = event.srcip.filter(|_| grants.firewall.is_some()) else {
+        return obstacles;
+    };
+    match broker.protect_list() {
+        Ok(list) => obstacles.extend(
+            list.refuses(address::host(srcip))
+                .map(|why| format!("{srcip} is never blocked: {why}")),
+        ),
+        Err(refusal) => obstacles.push(refusal.reason),
+    }
+    let key = respond::key(executable, &event);
+    let held = broker
+        .journal()
+        .ok()
+        .and_then(|j| j.holds_of(response, &key, "").ok());
+    if held.is_some_and(|holds| !holds.is_empty()) {
+        obstacles.push(format!("{srcip} is held already: its deadline starts anew"));
     }
     obstacles
 }
 
 fn in_words(one: &Considered, conf: &OssecConf) -> String {
-    let head = format!(
-        "ossec.conf:{} {} ({})",
-        one.line, one.command, one.executable
-    );
-    if !one.fires {
-        return format!("{head}\n  does not fire: {}", report::escape(&one.why, 512));
+    let line = |text: &str| report::escape(text, 512);
+    let mut text = format!("ossec.conf:{} {}", one.line, line(&one.command));
+    if one.cause != Some("disabled") {
+        let _ = write!(text, " ({})", line(&one.executable));
     }
-    let mut text = format!(
-        "{head}\n  fires: {}\n  runs {}",
-        report::escape(&one.why, 512),
-        one.location.join(" and ")
+    if !one.fires {
+        let _ = write!(text, "\n  does not fire: {}", line(&one.why));
+        return text;
+    }
+    let _ = write!(
+        text,
+        "\n  fires: {}\n  runs {}",
+        line(&one.why),
+        line(&one.location.join(" and "))
     );
     if one.timeout > 0 {
         let _ = write!(text, ", for {} s", one.timeout);
@@ -186,8 +244,14 @@ fn in_words(one: &Considered, conf: &OssecConf) -> String {
             let _ = write!(text, ", again for {} minutes", minutes.join(", "));
         }
     }
+    if !one.places.is_empty() {
+        let _ = write!(text, "\n  that is {}", line(&one.places.join(" and ")));
+    }
+    for (field, value) in &one.fields {
+        let _ = write!(text, "\n  sees {field} {}", line(value));
+    }
     for obstacle in &one.obstacles {
-        let _ = write!(text, "\n  but {}", report::escape(obstacle, 512));
+        let _ = write!(text, "\n  but {}", line(obstacle));
     }
     text
 }

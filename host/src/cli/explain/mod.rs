@@ -81,7 +81,7 @@ fn explain_network(root: &Root, network: IpNet) -> anyhow::Result<Output> {
         None => writeln!(human, "  it may be blocked: nothing protects it"),
     };
     let _ = match &seen {
-        Ok((Some(Seen { expires_in }), _)) => {
+        Ok((Some(Seen { expires_in, .. }), _)) => {
             let seconds = |left: Duration| Duration::from_secs(left.as_secs());
             let left = expires_in.map(|left| humantime::format_duration(seconds(left)));
             let until = left.map_or_else(String::new, |left| format!(", for {left}"));
@@ -109,7 +109,7 @@ fn explain_network(root: &Root, network: IpNet) -> anyhow::Result<Output> {
         human.push_str(&blocks::in_words(&history)?);
     }
     let (seen, wide) = seen.unwrap_or_default();
-    let forever = wide.map(|_| Seen { expires_in: None });
+    let forever = wide.map(|_| Seen::FOR_EVER);
     let explained = Explained {
         address,
         protected,

@@ -128,6 +128,8 @@ fn wazuhs_own_rules_need_not_be_named() {
     write(&root, "ruleset/rules/0095-sshd_rules.xml", &one(1, NO_AR));
     assert!(read(&root, "", Dialect::Wazuh4).silent(1).is_some());
     assert!(read(&root, "", Dialect::Ossec).silent(1).is_none());
+    std::fs::remove_dir_all(root.path().join("ruleset")).unwrap();
+    assert_eq!(read(&root, "", Dialect::Wazuh4), Rules::default());
 }
 
 #[test]

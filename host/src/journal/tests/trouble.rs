@@ -1,5 +1,6 @@
 //! Full disks, locks that others keep, files that are none, writers that are killed.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -222,7 +223,7 @@ fn what_a_killed_process_had_written_is_there() {
     for round in 0..8_u64 {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("journal.db");
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
                 "journal::tests::trouble::what_a_killed_process_had_written_is_there",
@@ -232,15 +233,23 @@ fn what_a_killed_process_had_written_is_there() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Long enough for it to begin; a different moment each time.
-        std::thread::sleep(Duration::from_millis(60 + 7 * round));
+        // From its beginning on; a different moment each time.
+        let mut heard = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("\nintended") {
+            assert_ne!(
+                heard.read_line(&mut text).unwrap(),
+                0,
+                "it never began: {text}"
+            );
+        }
+        std::thread::sleep(Duration::from_millis(7 * round));
         let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.signal(), Some(9));
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        heard.read_to_string(&mut text).unwrap();
 
         let journal = Journal::open(&path, BUSY).unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
         let mut told = std::collections::BTreeMap::new();
         // The last line may be cut; it was not heard, then.
         let heard = text.rsplit_once('\n').map_or("", |(heard, _)| heard);
@@ -252,7 +261,6 @@ fn what_a_killed_process_had_written_is_there() {
                 told.insert(address.to_owned(), rank);
             }
         }
-        assert!(!told.is_empty(), "it never began: {text}");
         let open: std::collections::BTreeMap<String, usize> = journal
             .open_holds()
             .unwrap()

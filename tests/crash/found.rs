@@ -10,12 +10,8 @@ use retort::journal::{Error, Hold, Journal, Now, Owed, Pending, State};
 use crate::support::daemon::until;
 use crate::support::root::Root;
 
-/// What a deadline in the kernel may differ from the journal's.
-const NEARLY: Duration = Duration::from_millis(500);
-
-/// Whether the firewall is compared with the journal when the daemon starts. Until it is,
-/// an intent that was cut off is decided on after a minute.
-const RECONCILED: bool = false;
+/// What a deadline in the kernel may differ from the journal's: less is not set right.
+const NEARLY: Duration = Duration::from_secs(2);
 
 /// What journal and kernel say at one moment.
 pub struct Found {
@@ -63,10 +59,8 @@ impl Found {
     /// Whether the kernel has what the journal says of the hold.
     fn keeps(&self, hold: &Hold) -> bool {
         let left = hold.left(&self.now);
-        match self.kernel.get(&hold.network.addr()) {
-            Some(expires_in) if expires_in.abs_diff(left) <= NEARLY => true,
-            _ => hold.state == State::Intended && !RECONCILED,
-        }
+        let kernel = self.kernel.get(&hold.network.addr());
+        kernel.is_some_and(|expires_in| expires_in.abs_diff(left) <= NEARLY)
     }
 
     /// No effect is without its record.

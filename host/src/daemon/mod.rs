@@ -17,7 +17,7 @@ mod tell;
 mod timers;
 mod vessels;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -76,6 +76,10 @@ pub struct Daemon {
     berths: Semaphore,
     /// Undos that run at one time, of each response.
     undos: RefCell<HashMap<String, Rc<Semaphore>>>,
+    /// Undos that are under way, or wait for their turn.
+    under_way: Cell<usize>,
+    /// What is said where the journal does not answer.
+    troubles: RefCell<Quiet>,
     /// Something new is pending.
     pending: Notify,
     /// A run has ended.
@@ -116,6 +120,8 @@ impl Daemon {
             tally: Tally::default(),
             berths: Semaphore::new(engine::POOLED),
             undos: RefCell::default(),
+            under_way: Cell::default(),
+            troubles: RefCell::default(),
             pending: Notify::new(),
             ended: Notify::new(),
             clock,

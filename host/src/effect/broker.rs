@@ -23,7 +23,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot};
+use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot, Taken};
 use crate::root::Root;
 
 /// What the broker has to know of the installation.
@@ -65,6 +65,8 @@ pub struct Broker {
     /// The lock is taken for all that is done just now.
     pub(super) together: bool,
 }
+    /// How far what is due was taken.
+    pub(super) taken: Taken,
 
 /// A run that has begun.
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Broker {
             together: false,
         }
     }
+            taken: Taken::default(),
 
     /// The installation was configured anew: what comes from now on is judged by that.
     pub fn settle(&mut self, world: World) {

@@ -5,6 +5,7 @@
 //! A *run* is one invocation; a *hold* is one response's claim on a host or network. The
 //! same claim asked for again is the same hold, with a new deadline.
 
+mod due;
 mod group;
 mod history;
 mod hold;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub use history::{Effected, Past};
+pub use due::{Next, Taken};
 pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Lock, lock};

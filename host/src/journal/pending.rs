@@ -1,5 +1,5 @@
 //! What has to be undone, and when: one row for each block that this host's own daemon
-//! answers for, whatever its response did. The index on its deadlines is the timer.
+//! answers for, whatever its response did.
 
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub struct Pending {
     since_boot: f64,
     #[serde(skip)]
     since_wall: f64,
+    #[serde(skip)]
+    pub(super) due_boot: f64,
 }
 
 impl Pending {
@@ -174,69 +176,6 @@ impl Journal {
         self.pendings("1", params![])
     }
 
-    /// What has to be undone now, at most `limit` of it: over its deadline, or begun to
-    /// be undone by a process that is gone (`interrupted`). What a reboot left has to be
-    /// carried over first.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn due_pending(
-        &self,
-        now: &Now,
-        interrupted: bool,
-        limit: u32,
-    ) -> Result<Vec<Pending>, Error> {
-        self.pendings(
-            "pending.id IN (
-                SELECT * FROM (SELECT id FROM pending WHERE boot_id = ?2 AND due_boot <= ?1
-                    AND (?4 OR state = 'open') ORDER BY due_boot LIMIT ?3)
-                UNION SELECT * FROM (SELECT id FROM pending WHERE ?4 AND state = 'undoing' LIMIT ?3))",
-            params![now.boot.as_secs_f64(), now.boot_id, limit, interrupted],
-        )
-    }
-
-    /// When the next thing is due, pending or held, by the boot clock.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn next_due(&self, now: &Now) -> Result<Option<Duration>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT min(due) FROM (
-                    SELECT (SELECT min(due_boot) FROM pending WHERE boot_id = ?1 AND state = 'open') AS due
-                    UNION ALL SELECT (SELECT min(due_boot) FROM hold WHERE closed IS NULL AND boot_id = ?1))",
-            )
-            .and_then(|mut s| s.query_row([&now.boot_id], |row| row.get::<_, Option<f64>>(0)))
-            .map(|due| due.map(|due| Duration::try_from_secs_f64(due).unwrap_or_default()))
-            .map_err(|e| self.wrong(e))
-    }
-
-    /// The undo of these begins.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn undoing(&mut self, ids: &[i64]) -> Result<(), Error> {
-        self.write(|t| {
-            let mut begin =
-                t.prepare_cached("UPDATE pending SET state = 'undoing' WHERE id = ?1")?;
-            ids.iter().try_for_each(|id| begin.execute([id]).map(drop))
-        })
-    }
-
-    /// It is undone. A crash of the machine may forget that; then it is undone again.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn undone(&mut self, id: i64) -> Result<(), Error> {
-        self.relaxed(|journal| {
-            journal.write(|t| {
-                t.prepare_cached("DELETE FROM pending WHERE id = ?1")?
-                    .execute([id])
-                    .map(drop)
-            })
-        })
-    }
-
     /// Nothing of that key is pending any more: what it would undo is gone.
     ///
     /// # Errors
@@ -251,53 +190,6 @@ impl Journal {
         })
     }
 
-    /// Carries deadlines of an earlier boot over into this one: what the wall clock says
-    /// is left of each, within nothing and all of it. From then on no clock step counts.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn carry_over(&mut self, now: &Now) -> Result<(), Error> {
-        let (boot, wall) = (now.boot.as_secs_f64(), now.wall.as_secs_f64());
-        let boots = self.boots()?;
-        if boots.iter().all(|boot| *boot == now.boot_id) {
-            return Ok(());
-        }
-        self.write(|t| {
-            t.execute(
-                "UPDATE pending SET boot_id = ?1,
-                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
-                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts
-                 WHERE boot_id <> ?1",
-                params![now.boot_id, boot, wall],
-            )?;
-            t.execute(
-                "UPDATE hold SET boot_id = ?1,
-                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
-                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts,
-                 orphan_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + orphan_lasts
-                 WHERE closed IS NULL AND boot_id <> ?1",
-                params![now.boot_id, boot, wall],
-            )
-            .map(drop)
-        })
-    }
-
-    /// The boots that deadlines count by: one, and the one before it after a reboot.
-    fn boots(&self) -> Result<Vec<String>, Error> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT min(boot_id) FROM pending UNION SELECT max(boot_id) FROM pending
-                 UNION SELECT min(boot_id) FROM hold WHERE closed IS NULL
-                 UNION SELECT max(boot_id) FROM hold WHERE closed IS NULL",
-            )?;
-            statement
-                .query_map([], |row| row.get::<_, Option<String>>(0))?
-                .filter_map(Result::transpose)
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|e| self.wrong(e))
-    }
-
     /// Whether a run of that origin has ended.
     ///
     /// # Errors
@@ -309,7 +201,11 @@ impl Journal {
             .map_err(|e| self.wrong(e))
     }
 
-    fn pendings(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Pending>, Error> {
+    pub(super) fn pendings(
+        &self,
+        which: &str,
+        of: impl rusqlite::Params,
+    ) -> Result<Vec<Pending>, Error> {
         let sql = format!(
             "SELECT pending.*, run.dialect AS dialect, run.origin AS origin, run.event AS event
              FROM pending JOIN run ON run.id = pending.run WHERE {which}
@@ -461,5 +357,6 @@ fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
         boot_id: row.get("boot_id")?,
         since_boot: row.get("began_boot")?,
         since_wall: row.get("began_wall")?,
+        due_boot: row.get("due_boot")?,
     })
 }

@@ -23,7 +23,7 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot, Taken};
+use crate::journal::{self, Clock, Debt, Hold, Journal, Latch, Lock, Now, Owed, Slot, Taken};
 use crate::root::Root;
 
 /// What the broker has to know of the installation.
@@ -52,6 +52,7 @@ pub struct World {
 pub struct Broker {
     pub(super) world: World,
     journal: Option<Journal>,
+    latch: Latch,
     owed: Option<Owed>,
     backends: BTreeMap<BackendName, Backend>,
     pub(super) protect: Option<(Instant, Arc<ProtectList>)>,
@@ -64,9 +65,9 @@ pub struct Broker {
     runs: BTreeMap<u64, Open>,
     /// The lock is taken for all that is done just now.
     pub(super) together: bool,
-}
     /// How far what is due was taken.
     pub(super) taken: Taken,
+}
 
 /// A run that has begun.
 #[derive(Debug)]
@@ -91,6 +92,7 @@ impl Broker {
     #[must_use]
     pub fn new(world: World) -> Self {
         Self {
+            latch: Latch::new(world.root.lock()),
             world,
             journal: None,
             owed: None,
@@ -101,9 +103,9 @@ impl Broker {
             unknown_sessions: None,
             runs: BTreeMap::new(),
             together: false,
+            taken: Taken::default(),
         }
     }
-            taken: Taken::default(),
 
     /// The installation was configured anew: what comes from now on is judged by that.
     pub fn settle(&mut self, world: World) {
@@ -303,12 +305,13 @@ impl Broker {
         Ok(Done::IsBlocked { blocked })
     }
 
-    /// The journal, opened when it is first needed.
+    /// The journal, opened when it is first needed, and again where it is of use no more.
     ///
     /// # Errors
     /// `unavailable`, with the reason and what mends it.
     pub fn journal(&mut self) -> Result<&mut Journal, Refusal> {
-        if self.journal.is_none() {
+        if self.journal.as_ref().is_none_or(Journal::is_stale) {
+            self.journal = None;
             self.journal = Some(
                 Journal::open(&self.world.root.journal(), self.world.budget).map_err(trouble)?,
             );
@@ -352,11 +355,11 @@ impl Broker {
 
     /// The lock that makes journal and kernel change together: whoever writes one of
     /// them has it.
-    pub(super) fn lock(&self, patience: Duration) -> Result<Lock, Refusal> {
+    pub(super) fn lock(&mut self, patience: Duration) -> Result<Lock, Refusal> {
         if self.together {
             return Ok(Lock::taken());
         }
-        journal::lock(&self.world.root.lock(), patience).map_err(trouble)
+        self.latch.take(patience).map_err(trouble)
     }
 
     pub(super) fn backend_of(&self, grants: &Response) -> BackendName {

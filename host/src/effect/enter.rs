@@ -58,7 +58,8 @@ impl Broker {
                 step: 0,
             }));
         };
-        let _lock = self.lock(context.patience())?;
+        // The response itself still needs most of the time, whoever keeps the lock.
+        let _lock = self.lock(context.patience().min(self.world.budget))?;
         let now = self.now()?;
         let known = context.journaled.get();
         let mut invocation = context.invocation();

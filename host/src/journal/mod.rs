@@ -21,16 +21,17 @@ mod tallied;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-pub use history::{Effected, Past};
 pub use due::{Next, Taken};
+pub use history::{Effected, Past};
 pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run, SITE};
-pub use lock::{Lock, lock};
+pub use lock::{Latch, Lock};
 pub use now::{Clock, Now, Owner};
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
@@ -146,6 +147,11 @@ pub struct Journal {
     commits: Commits,
     /// Every write is a part of one transaction, until the group ends.
     grouped: bool,
+    /// Somebody was waited for in vain.
+    hurried: bool,
+    /// The file that was opened, and whether it is of use no more.
+    file: Option<(u64, u64)>,
+    stale: Cell<bool>,
 }
 
 impl Journal {
@@ -193,6 +199,9 @@ impl Journal {
             busy,
             commits: Commits::default(),
             grouped: false,
+            hurried: false,
+            file: identity(path),
+            stale: Cell::new(false),
         };
         journal
             .connection
@@ -209,25 +218,61 @@ impl Journal {
         if self.grouped {
             return self.write_in_group(work);
         }
-        let (path, busy) = (self.path.clone(), self.busy);
         let started = std::time::Instant::now();
+        let connection = &mut self.connection;
         let run = || {
             // Immediate: a lock that is taken late can't be waited for.
-            let transaction = self
-                .connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         };
-        let done = run().map_err(|e| wrong(&path, busy, e));
+        let done = run().map_err(|e| self.wrong(e));
         self.commits.count(started.elapsed(), done.is_ok());
+        self.pace(done.as_ref().err());
         done
     }
 
+    /// Who was waited for in vain is not waited for again, until a write went well.
+    fn pace(&mut self, trouble: Option<&Error>) {
+        let busy = matches!(trouble, Some(Error::Busy { .. }));
+        if busy != self.hurried {
+            let patience = if busy { lock::HURRY } else { self.busy };
+            let paced = self.connection.busy_timeout(patience.min(self.busy));
+            self.hurried = busy && paced.is_ok();
+        }
+    }
+
+    /// Whether it has to be opened again: its file system took nothing or broke, or its
+    /// file is another one by now.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.get() || identity(&self.path) != self.file
+    }
+
     fn wrong(&self, error: rusqlite::Error) -> Error {
+        let failed = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+            )
+        );
+        self.stale.set(self.stale.get() || failed);
         wrong(&self.path, self.busy, error)
     }
+}
+
+/// Which file that is.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// SQLite creates files with the umask; the journal is root's alone from its first
@@ -273,7 +318,6 @@ fn io_error(path: &Path, error: &std::io::Error) -> Error {
 }
 
 fn wrong(path: &Path, budget: Duration, error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
     let path = path.to_owned();
     let what = error.to_string();
     match error.sqlite_error_code() {

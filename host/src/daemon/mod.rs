@@ -161,21 +161,22 @@ impl Daemon {
     }
 
     /// Begins everything that a daemon does besides taking orders.
-    ///
-    /// # Errors
-    /// When nobody could ask it anything.
-    pub fn keep(self: &Rc<Self>) -> anyhow::Result<Keeping> {
-        let listener = self.open_control()?;
+    pub fn keep(self: &Rc<Self>) -> Keeping {
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(Rc::clone(self).answer(listener));
+        match self.open_control() {
+            Ok(listener) => drop(tasks.spawn_local(Rc::clone(self).answer(listener))),
+            Err(why) => self.say(&format!(
+                "nobody can ask this daemon anything, and links help themselves: {why:#}"
+            )),
+        }
         tasks.spawn_local(Rc::clone(self).keep_time());
         tasks.spawn_local(Rc::clone(self).keep_firewall());
         tasks.spawn_local(Rc::clone(self).keep_protected());
         tasks.spawn_local(Rc::clone(self).keep_metrics());
-        Ok(Keeping {
+        Keeping {
             daemon: Rc::clone(self),
             tasks,
-        })
+        }
     }
 
     /// Takes an order: it runs when it is its turn. One that finds its response's queue

@@ -19,6 +19,8 @@ pub struct Found {
     pub holds: Vec<Hold>,
     pub pending: Vec<Pending>,
     pub kernel: BTreeMap<IpAddr, Duration>,
+    /// Of these, what was put in while the journal could not be written.
+    pub unjournaled: BTreeSet<IpAddr>,
 }
 
 impl Found {
@@ -32,6 +34,11 @@ impl Found {
             now: Now::read().unwrap(),
             holds: journal.open_holds().unwrap(),
             pending: journal.all_pending().unwrap(),
+            unjournaled: kernel
+                .iter()
+                .filter(|(_, seen)| seen.unjournaled)
+                .map(|(address, _)| *address)
+                .collect(),
             kernel: kernel
                 .into_iter()
                 .map(|(address, seen)| (address, seen.expires_in.unwrap()))
@@ -59,17 +66,24 @@ impl Found {
     /// Whether the kernel has what the journal says of the hold.
     fn keeps(&self, hold: &Hold) -> bool {
         let left = hold.left(&self.now);
-        let kernel = self.kernel.get(&hold.network.addr());
-        kernel.is_some_and(|expires_in| expires_in.abs_diff(left) <= NEARLY)
+        let address = hold.network.addr();
+        let Some(expires_in) = self.kernel.get(&address) else {
+            return false;
+        };
+        // What was put in without the journal stays as long as it was to.
+        let longer = self.unjournaled.contains(&address) && *expires_in > left;
+        longer || expires_in.abs_diff(left) <= NEARLY
     }
 
     /// No effect is without its record.
     pub fn has_a_record_of_each_effect(&self) -> Result<(), String> {
         for address in self.kernel.keys() {
-            if !self
-                .holds
-                .iter()
-                .any(|hold| hold.network.addr() == *address)
+            let known = self.unjournaled.contains(address);
+            if !known
+                && !self
+                    .holds
+                    .iter()
+                    .any(|hold| hold.network.addr() == *address)
             {
                 return Err(format!("{address} is blocked, and nobody holds it"));
             }

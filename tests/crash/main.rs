@@ -8,6 +8,7 @@ mod group;
 mod link;
 #[path = "../support/mod.rs"]
 mod support;
+mod trouble;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,11 +28,15 @@ fn component() -> &'static [u8] {
 
 fn root() -> Root {
     let root = Root::with(&[("firewall-drop", component())], "ossec", "nftables");
+    configure(&root);
+    root
+}
+
+fn configure(root: &Root) {
     root.ar_conf("drop1 - firewall-drop.sh - 1\ndrop600 - firewall-drop.sh - 600\n");
     root.ossec_conf(
         "<active-response><repeated_offenders>30</repeated_offenders></active-response>",
     );
-    root
 }
 
 fn order(name: &str, address: &str) -> String {

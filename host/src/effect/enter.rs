@@ -153,11 +153,12 @@ impl Broker {
         Ok(due.map(|due| due.saturating_sub(now.boot)))
     }
 
-    /// Carries deadlines of an earlier boot over into this one.
+    /// What a daemon does first: deadlines of an earlier boot are carried over into this one.
     ///
     /// # Errors
     /// When the journal does not answer.
     pub fn carry_over(&mut self) -> Result<(), Refusal> {
+        self.journal()?.stays_open().map_err(trouble)?;
         let now = self.now()?;
         let _lock = self.lock(self.world.budget)?;
         self.journal()?.carry_over(&now).map_err(trouble)

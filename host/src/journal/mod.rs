@@ -135,6 +135,9 @@ pub enum Error {
     },
 }
 
+/// Statements that stay compiled: all that there are.
+const STATEMENTS: usize = 128;
+
 /// The journal, open.
 #[derive(Debug)]
 pub struct Journal {
@@ -190,6 +193,9 @@ impl Journal {
             commits: Commits::default(),
             grouped: false,
         };
+        journal
+            .connection
+            .set_prepared_statement_cache_capacity(STATEMENTS);
         journal
             .connection
             .busy_timeout(busy)

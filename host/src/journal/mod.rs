@@ -5,12 +5,14 @@
 //! A *run* is one invocation; a *hold* is one response's claim on a host or network. The
 //! same claim asked for again is the same hold, with a new deadline.
 
+mod carry;
 mod group;
 mod history;
 mod hold;
 mod intent;
 mod lock;
 mod now;
+mod offender;
 mod owed;
 mod pending;
 mod position;
@@ -30,6 +32,7 @@ pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Lock, lock};
 pub use now::{Clock, Now, Owner};
+pub use offender::lasts;
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
 pub use position::Position;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::history::begin;
 use super::hold::{json, seconds, unjson};
+use super::offender::{climb, lasts};
 use super::{Error, Invocation, Journal, Now};
 use crate::event::{Dialect, Event};
 
@@ -251,53 +252,6 @@ impl Journal {
         })
     }
 
-    /// Carries deadlines of an earlier boot over into this one: what the wall clock says
-    /// is left of each, within nothing and all of it. From then on no clock step counts.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn carry_over(&mut self, now: &Now) -> Result<(), Error> {
-        let (boot, wall) = (now.boot.as_secs_f64(), now.wall.as_secs_f64());
-        let boots = self.boots()?;
-        if boots.iter().all(|boot| *boot == now.boot_id) {
-            return Ok(());
-        }
-        self.write(|t| {
-            t.execute(
-                "UPDATE pending SET boot_id = ?1,
-                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
-                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts
-                 WHERE boot_id <> ?1",
-                params![now.boot_id, boot, wall],
-            )?;
-            t.execute(
-                "UPDATE hold SET boot_id = ?1,
-                 began_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts),
-                 due_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + lasts,
-                 orphan_boot = ?2 - min(max(?3 - began_wall, 0.0), lasts) + orphan_lasts
-                 WHERE closed IS NULL AND boot_id <> ?1",
-                params![now.boot_id, boot, wall],
-            )
-            .map(drop)
-        })
-    }
-
-    /// The boots that deadlines count by: one, and the one before it after a reboot.
-    fn boots(&self) -> Result<Vec<String>, Error> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT min(boot_id) FROM pending UNION SELECT max(boot_id) FROM pending
-                 UNION SELECT min(boot_id) FROM hold WHERE closed IS NULL
-                 UNION SELECT max(boot_id) FROM hold WHERE closed IS NULL",
-            )?;
-            statement
-                .query_map([], |row| row.get::<_, Option<String>>(0))?
-                .filter_map(Result::transpose)
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|e| self.wrong(e))
-    }
-
     /// Whether a run of that origin has ended.
     ///
     /// # Errors
@@ -350,55 +304,6 @@ fn open(t: &Connection, response: &str, key: &str) -> rusqlite::Result<Open> {
         },
         Some(_) => Open::Undoing,
     })
-}
-
-/// How long the block stands on that step of the ladder: the last one for ever after.
-fn lasts(timeout: Duration, ladder: &[u32], step: u32) -> Duration {
-    let at = usize::try_from(step).unwrap_or(usize::MAX).checked_sub(1);
-    let minutes = at.and_then(|at| ladder.get(at).or(ladder.last()));
-    minutes.map_or(timeout, |minutes| {
-        Duration::from_secs(u64::from(*minutes).saturating_mul(60))
-    })
-}
-
-/// Counts an offence; which one it is, from 0.
-fn climb(
-    t: &Connection,
-    now: &Now,
-    response: &str,
-    key: &str,
-    term: &Term,
-) -> rusqlite::Result<u32> {
-    if term.ladder.is_empty() {
-        return Ok(0);
-    }
-    let wall = now.wall.as_secs_f64();
-    let before: Option<u32> = t
-        .prepare_cached(
-            "SELECT count FROM offender WHERE response = ?1 AND key = ?2 AND ?3 - last < ?4",
-        )?
-        .query_row(
-            params![response, key, wall, term.decay.as_secs_f64()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let step = before.map_or(0, |count| count.saturating_add(1));
-    t.prepare_cached(
-        "INSERT OR REPLACE INTO offender (response, key, count, last) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![response, key, step, wall])?;
-    forget(t, wall, term.decay)?;
-    Ok(step)
-}
-
-/// Offenders who were quiet for long enough, a few at a time.
-fn forget(t: &Connection, wall: f64, decay: Duration) -> rusqlite::Result<()> {
-    t.prepare_cached(
-        "DELETE FROM offender WHERE (response, key) IN
-         (SELECT response, key FROM offender WHERE last <= ?1 LIMIT 4)",
-    )?
-    .execute([wall - decay.as_secs_f64()])
-    .map(drop)
 }
 
 fn insert(

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settings::{Place, Settings};
-use super::{Daemon, legacy, line, swept};
+use super::{Daemon, legacy, line, program, swept};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::effect::Refusal;
 
 use crate::journal::Pending;
-use crate::report::Outcome;
+use crate::report::{self, Outcome};
 use crate::respond;
 use crate::sweep;
 
@@ -50,6 +50,7 @@ impl Daemon {
             };
             if swept.elapsed() >= AT_LEAST {
                 swept = Instant::now();
+                self.settings().await;
                 self.sweep().await;
             }
             if full {
@@ -100,6 +101,8 @@ impl Daemon {
         if pending.message.is_some() {
             legacy::undo(self, &pending, &settings).await;
         } else {
+            let program = program(&settings, &pending.executable, pending.dialect);
+            self.log(&report::undone(&pending, &program, &report::now()));
             let outcome = self.call_back(&pending, &settings).await;
             self.came(&outcome);
             self.log(&[line(&Outcome::of(&outcome))]);

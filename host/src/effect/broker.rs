@@ -2,6 +2,7 @@
 //! believes nobody, writes down what it is about to do, does it, and reads back
 //! what the kernel made of it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use crate::conf::white_list::WhiteList;
 use crate::event::Action;
 use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot};
 use crate::root::Root;
+
+/// How long the lock is waited for while the wait before was in vain.
+const IMPATIENT: Duration = Duration::from_millis(20);
 
 /// What the broker has to know of the installation.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Broker {
     runs: BTreeMap<u64, Open>,
     /// The lock is taken for all that is done just now.
     pub(super) together: bool,
+    /// The last wait for the lock was in vain.
+    kept_waiting: Cell<bool>,
 }
 
 /// A run that has begun.
@@ -99,6 +105,7 @@ impl Broker {
             unknown_sessions: None,
             runs: BTreeMap::new(),
             together: false,
+            kept_waiting: Cell::new(false),
         }
     }
 
@@ -353,7 +360,16 @@ impl Broker {
         if self.together {
             return Ok(Lock::taken());
         }
-        journal::lock(&self.world.root.lock(), patience).map_err(trouble)
+        // Whoever comes after one that waited in vain does not wait as long again.
+        let patience = if self.kept_waiting.get() {
+            patience.min(IMPATIENT)
+        } else {
+            patience
+        };
+        let locked = journal::lock(&self.world.root.lock(), patience);
+        let busy = matches!(locked, Err(journal::Error::Busy { .. }));
+        self.kept_waiting.set(busy);
+        locked.map_err(trouble)
     }
 
     pub(super) fn backend_of(&self, grants: &Response) -> BackendName {

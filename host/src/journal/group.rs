@@ -29,11 +29,14 @@ impl Journal {
     pub fn begin_group(&mut self, durable: bool) -> Result<(), Error> {
         let level = if durable { "FULL" } else { "NORMAL" };
         let begin = format!("PRAGMA synchronous = {level}; BEGIN IMMEDIATE");
-        self.connection
-            .execute_batch(&begin)
-            .map_err(|e| self.wrong(e))?;
-        self.grouped = true;
-        Ok(())
+        let begun = self.connection.execute_batch(&begin);
+        let begun = begun.map_err(|e| self.wrong(e));
+        self.wait_less_after(begun.as_ref().err());
+        self.grouped = begun.is_ok();
+        if begun.is_err() {
+            let _ = self.connection.execute_batch("PRAGMA synchronous = FULL");
+        }
+        begun
     }
 
     /// Everything that was written since is in the journal when this returns, or nothing.

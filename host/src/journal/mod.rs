@@ -141,6 +141,9 @@ pub enum Error {
 /// Statements that stay compiled: all that there are.
 const STATEMENTS: usize = 128;
 
+/// How long a write waits for another process while the one before waited in vain.
+const IMPATIENT: Duration = Duration::from_millis(20);
+
 /// The journal, open.
 #[derive(Debug)]
 pub struct Journal {
@@ -148,6 +151,8 @@ pub struct Journal {
     path: PathBuf,
     busy: Duration,
     commits: Commits,
+    /// The last write waited for another process in vain.
+    locked: bool,
     /// Every write is a part of one transaction, until the group ends.
     grouped: bool,
 }
@@ -194,6 +199,7 @@ impl Journal {
             path: path.to_owned(),
             busy,
             commits: Commits::default(),
+            locked: false,
             grouped: false,
         };
         journal
@@ -227,7 +233,19 @@ impl Journal {
         };
         let done = run().map_err(|e| wrong(&path, busy, e));
         self.commits.count(started.elapsed(), done.is_ok());
+        self.wait_less_after(done.as_ref().err());
         done
+    }
+
+    /// Whoever comes after one that waited in vain does not wait as long again: each would
+    /// keep the next, and all would be too late. Once it is free everybody waits as before.
+    fn wait_less_after(&mut self, error: Option<&Error>) {
+        let busy = matches!(error, Some(Error::Busy { .. }));
+        if busy != self.locked {
+            self.locked = busy;
+            let patience = if busy { IMPATIENT } else { self.busy };
+            let _ = self.connection.busy_timeout(patience);
+        }
     }
 
     fn wrong(&self, error: rusqlite::Error) -> Error {

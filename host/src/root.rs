@@ -100,7 +100,7 @@ impl Root {
         self.own().join("owed")
     }
 
-    /// Held by the daemon that serves the installation, with its number in it.
+    /// Which daemon serves the installation: its name and number.
     #[must_use]
     pub fn daemon(&self) -> PathBuf {
         self.own().join("daemon")

@@ -1,21 +1,17 @@
 //! What is found after somebody was killed, and what it has to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use retort::backend::nftables::Nftables;
-use retort::journal::{Hold, Journal, Now, Owed, Pending, State};
+use retort::journal::{Error, Hold, Journal, Now, Owed, Pending, State};
 
 use crate::support::daemon::until;
 use crate::support::root::Root;
 
-/// What a deadline in the kernel may differ from the journal's.
-const NEARLY: Duration = Duration::from_millis(500);
-
-/// Whether the firewall is compared with the journal when the daemon starts. Until it is,
-/// an intent that was cut off is decided on after a minute.
-const RECONCILED: bool = false;
+/// What a deadline in the kernel may differ from the journal's: less is not set right.
+const NEARLY: Duration = Duration::from_secs(2);
 
 /// What journal and kernel say at one moment.
 pub struct Found {
@@ -23,6 +19,8 @@ pub struct Found {
     pub holds: Vec<Hold>,
     pub pending: Vec<Pending>,
     pub kernel: BTreeMap<IpAddr, Duration>,
+    /// Of these, what was put in while the journal could not be written.
+    pub unjournaled: BTreeSet<IpAddr>,
 }
 
 impl Found {
@@ -36,6 +34,11 @@ impl Found {
             now: Now::read().unwrap(),
             holds: journal.open_holds().unwrap(),
             pending: journal.all_pending().unwrap(),
+            unjournaled: kernel
+                .iter()
+                .filter(|(_, seen)| seen.unjournaled)
+                .map(|(address, _)| *address)
+                .collect(),
             kernel: kernel
                 .into_iter()
                 .map(|(address, seen)| (address, seen.expires_in.unwrap()))
@@ -63,19 +66,24 @@ impl Found {
     /// Whether the kernel has what the journal says of the hold.
     fn keeps(&self, hold: &Hold) -> bool {
         let left = hold.left(&self.now);
-        match self.kernel.get(&hold.network.addr()) {
-            Some(expires_in) if expires_in.abs_diff(left) <= NEARLY => true,
-            _ => hold.state == State::Intended && !RECONCILED,
-        }
+        let address = hold.network.addr();
+        let Some(expires_in) = self.kernel.get(&address) else {
+            return false;
+        };
+        // What was put in without the journal stays as long as it was to.
+        let longer = self.unjournaled.contains(&address) && *expires_in > left;
+        longer || expires_in.abs_diff(left) <= NEARLY
     }
 
     /// No effect is without its record.
     pub fn has_a_record_of_each_effect(&self) -> Result<(), String> {
         for address in self.kernel.keys() {
-            if !self
-                .holds
-                .iter()
-                .any(|hold| hold.network.addr() == *address)
+            let known = self.unjournaled.contains(address);
+            if !known
+                && !self
+                    .holds
+                    .iter()
+                    .any(|hold| hold.network.addr() == *address)
             {
                 return Err(format!("{address} is blocked, and nobody holds it"));
             }
@@ -100,6 +108,26 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// The addresses that the journal has an open hold on.
+pub fn held(root: &Root) -> BTreeSet<String> {
+    let path = root.path().join("retort/journal.db");
+    let holds = match Journal::open_read_only(&path, Duration::from_secs(5)) {
+        Ok(journal) => journal.open_holds().unwrap(),
+        Err(Error::Missing { .. }) => Vec::new(),
+        Err(why) => panic!("{why}"),
+    };
+    let address = |hold: &Hold| hold.network.addr().to_string();
+    holds.iter().map(address).collect()
+}
+
+/// Whether it says of something that it is about to be done.
+pub fn is_undecided(root: &Root) -> bool {
+    let path = root.path().join("retort/journal.db");
+    let journal = Journal::open_read_only(&path, Duration::from_secs(5)).unwrap();
+    let holds = journal.open_holds().unwrap();
+    holds.iter().any(|hold| hold.state != State::Done)
 }
 
 /// Whether somebody who is gone has left a delete undone.

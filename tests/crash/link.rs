@@ -29,6 +29,22 @@ const CALLS: [Call; 3] = [
     },
 ];
 
+/// Blocks last that long at most.
+fn longest(root: &Root, longest: &str) {
+    root.grant(&format!(
+        "[firewall]\nlongest = \"{longest}\"\n[response.firewall-drop]\nexpect = [\"srcip\"]\nfirewall = {{}}\n"
+    ));
+}
+
+/// The calls before, whose block ends long before the one that comes then.
+fn before(root: &Root, of: Call) {
+    longest(root, "1 h");
+    for action in of.before {
+        assert!(call(root, action, None), "{}", root.log());
+    }
+    longest(root, "2 h");
+}
+
 /// One call, to be killed before it does `at`; whether it was done.
 fn call(root: &Root, action: &str, at: Option<&Point>) -> bool {
     let mut link = inject::traced(&root.path().join("trace"), at);
@@ -40,19 +56,16 @@ fn call(root: &Root, action: &str, at: Option<&Point>) -> bool {
 /// What the last of the calls changes, in order.
 fn points(of: Call) -> Vec<(Call, Point)> {
     let root = root();
-    for action in of.before.iter().chain([&of.action]) {
-        assert!(call(&root, action, None), "{}", root.log());
-    }
+    before(&root, of);
+    assert!(call(&root, of.action, None), "{}", root.log());
     let points = inject::changes(&root.path().join("trace"));
     points.into_iter().map(|point| (of, point)).collect()
 }
 
-fn dies_at((Call { before, action }, at): &(Call, Point)) {
+fn dies_at((of, at): &(Call, Point)) {
     let root = root();
-    for before in *before {
-        assert!(call(&root, before, None), "{}", root.log());
-    }
-    assert!(!call(&root, action, Some(at)), "it is not reached");
+    before(&root, *of);
+    assert!(!call(&root, of.action, Some(at)), "it is not reached");
     let dead = Found::at(&root);
     dead.has_a_record_of_each_effect().unwrap();
     let owed = owes(&root);

@@ -1,12 +1,14 @@
 //! Killed at every write to the journal and at every call to the kernel: what stands
 //! afterwards is what the journal says, and every deadline is kept.
 
+mod copies;
 mod daemon;
 mod found;
 mod group;
 mod link;
 #[path = "../support/mod.rs"]
 mod support;
+mod trouble;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,15 +20,23 @@ use support::root::Root;
 /// Hosts that are killed side by side: most of the time they wait for a second to pass.
 const SIDE_BY_SIDE: usize = 10;
 
-fn root() -> Root {
+/// Built once for all of them.
+fn component() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    let component = COMPONENT.get_or_init(|| guests::response("firewall-drop"));
-    let root = Root::with(&[("firewall-drop", component)], "ossec", "nftables");
+    COMPONENT.get_or_init(|| guests::response("firewall-drop"))
+}
+
+fn root() -> Root {
+    let root = Root::with(&[("firewall-drop", component())], "ossec", "nftables");
+    configure(&root);
+    root
+}
+
+fn configure(root: &Root) {
     root.ar_conf("drop1 - firewall-drop.sh - 1\ndrop600 - firewall-drop.sh - 600\n");
     root.ossec_conf(
         "<active-response><repeated_offenders>30</repeated_offenders></active-response>",
     );
-    root
 }
 
 fn order(name: &str, address: &str) -> String {

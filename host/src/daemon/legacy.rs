@@ -64,7 +64,7 @@ pub(super) async fn obey(daemon: &Rc<Daemon>, order: &Order, settings: &Settings
 }
 
 /// Runs the program with `delete`, on the message that it began with.
-pub(super) async fn undo(daemon: &Rc<Daemon>, pending: &Pending, settings: &Settings) {
+pub(super) async fn undo(daemon: &Daemon, pending: &Pending, settings: &Settings) {
     let executable = &pending.executable;
     let path = match settings.place(executable) {
         Place::Legacy(path) => path,

@@ -17,7 +17,7 @@ mod tell;
 mod timers;
 mod vessels;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -78,6 +78,10 @@ pub struct Daemon {
     undos: RefCell<HashMap<String, Rc<Semaphore>>>,
     /// What is protected may be another.
     around: Notify,
+    /// Undos that are under way, or wait for their turn.
+    under_way: Cell<usize>,
+    /// What is said where the journal does not answer.
+    troubles: RefCell<Quiet>,
     /// Something new is pending.
     pending: Notify,
     /// A run has ended.
@@ -119,6 +123,8 @@ impl Daemon {
             berths: Semaphore::new(engine::POOLED),
             undos: RefCell::default(),
             around: Notify::new(),
+            under_way: Cell::default(),
+            troubles: RefCell::default(),
             pending: Notify::new(),
             ended: Notify::new(),
             clock,
@@ -167,21 +173,22 @@ impl Daemon {
     }
 
     /// Begins everything that a daemon does besides taking orders.
-    ///
-    /// # Errors
-    /// When nobody could ask it anything.
-    pub fn keep(self: &Rc<Self>) -> anyhow::Result<Keeping> {
-        let listener = self.open_control()?;
+    pub fn keep(self: &Rc<Self>) -> Keeping {
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(Rc::clone(self).answer(listener));
+        match self.open_control() {
+            Ok(listener) => drop(tasks.spawn_local(Rc::clone(self).answer(listener))),
+            Err(why) => self.say(&format!(
+                "nobody can ask this daemon anything, and links help themselves: {why:#}"
+            )),
+        }
         tasks.spawn_local(Rc::clone(self).keep_time());
         tasks.spawn_local(Rc::clone(self).keep_firewall());
         tasks.spawn_local(Rc::clone(self).keep_protected());
         tasks.spawn_local(Rc::clone(self).keep_metrics());
-        Ok(Keeping {
+        Keeping {
             daemon: Rc::clone(self),
             tasks,
-        })
+        }
     }
 
     /// Takes an order: it runs when it is its turn. One that finds its response's queue

@@ -87,15 +87,18 @@ impl Daemon {
         self.log(&[line(outcome)]);
     }
 
-    /// Appends lines to `active-responses.log`. One that can't be written is no reason
-    /// not to act.
+    /// Appends lines to `active-responses.log`. Where that fails they are said: it is
+    /// no reason not to act.
     pub(super) fn log(&self, lines: &[String]) {
         let written = Dir::open_ambient_dir(self.root.logs(), cap_std::ambient_authority())
             .map_err(anyhow::Error::from)
             .and_then(|logs| Ok(Log::open(&logs)?))
             .and_then(|mut log| Ok(lines.iter().try_for_each(|line| log.append(line))?));
         if let Err(why) = written {
-            self.say(&format!("{why:#}"));
+            self.say(&format!("{why:#}; what is not in the log:"));
+            for line in lines {
+                self.say(line);
+            }
         }
     }
 }

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::settings::{Place, Settings};
-use super::{Daemon, legacy, line, program, swept};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::settings::{Place, Settings};
+use super::{Daemon, legacy, line, program, swept};
 use crate::effect::Refusal;
-
+use crate::effect::broker::Broker;
 use crate::journal::Pending;
 use crate::report::{self, Outcome};
 use crate::respond;
@@ -22,8 +22,15 @@ use crate::sweep;
 /// write it, too, and execds die.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-/// Undos that are begun with one commit.
+/// Sweeps are at least that far apart, however many holds are over one after another.
+const AT_MOST: Duration = Duration::from_millis(100);
+
+/// Undos that are taken from the journal at one time.
 const AT_ONCE: u32 = 64;
+
+/// Undos that are under way or wait for their turn: what is due besides waits in the
+/// journal, and costs no memory.
+const UNDER_WAY: usize = 4096;
 
 /// How long a journal that does not answer is left alone.
 const TROUBLE: Duration = Duration::from_millis(200);
@@ -31,92 +38,125 @@ const TROUBLE: Duration = Duration::from_millis(200);
 impl Daemon {
     /// Undoes what is due, for as long as the daemon lives.
     pub async fn keep_time(self: Rc<Self>) {
+        // Until then nothing of an earlier boot is due.
+        if self.insist(|broker| broker.take_over()).await.is_none() {
+            return;
+        }
         let mut swept = Instant::now();
-        let mut interrupted = true;
-        self.desk
-            .ask(crate::effect::broker::Broker::carry_over)
-            .await;
+        let mut sweep_in = AT_LEAST;
         loop {
-            let (full, pause) = match self.begin_undos(interrupted).await {
+            let begun = match self.begin_undos().await {
                 None => return,
+                Some(Ok(begun)) => begun.len(),
                 Some(Err(refusal)) => {
-                    self.say(&format!("what is due can't be read: {}", refusal.reason));
-                    (false, Some(TROUBLE))
-                }
-                Some(Ok(begun)) => {
-                    interrupted = false;
-                    (!begun.is_empty(), None)
+                    self.trouble(&refusal);
+                    tokio::time::sleep(TROUBLE).await;
+                    0
                 }
             };
-            if swept.elapsed() >= AT_LEAST {
-                swept = Instant::now();
+            if swept.elapsed() >= sweep_in {
                 self.settings().await;
                 self.sweep().await;
+                (swept, sweep_in) = (Instant::now(), AT_LEAST);
             }
-            if full {
+            if begun > 0 {
                 // The next ones may be due by now.
                 tokio::task::yield_now().await;
                 continue;
             }
-            let next = self.desk.ask(crate::effect::broker::Broker::next_due).await;
-            let next = match next {
-                Some(Ok(Some(next))) => next,
-                _ => AT_LEAST,
+            let next = self.desk.ask(Broker::next_due).await;
+            let (undo, hold) = match next {
+                Some(Ok(next)) => (next.undo, next.hold),
+                _ => (None, None),
             };
-            let wait = pause.unwrap_or(next).min(AT_LEAST);
+            // A hold that is over before its block is undone is the sweep's.
+            let over = hold.map(|hold| swept.elapsed().saturating_add(hold).max(AT_MOST));
+            sweep_in = over.map_or(sweep_in, |over| over.min(sweep_in));
+            let sweep = sweep_in.saturating_sub(swept.elapsed());
+            let undo = undo.filter(|_| self.under_way.get() < UNDER_WAY);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(undo.unwrap_or(AT_LEAST).min(sweep)) => {}
                 () = self.pending.notified() => {}
+                () = self.ended.notified(), if self.under_way.get() >= UNDER_WAY => {}
             }
         }
     }
 
-    /// Begins the undo of what is due; with `interrupted` also of what another process
-    /// began and did not end. None when the broker has stopped.
-    pub async fn begin_undos(
-        self: &Rc<Self>,
-        interrupted: bool,
-    ) -> Option<Result<Vec<JoinHandle<()>>, Refusal>> {
-        let due = self
-            .desk
-            .ask(move |broker| broker.begin_undo(interrupted, AT_ONCE))
-            .await?;
+    /// Takes what is due from the journal, and begins to undo it. None when the broker
+    /// has stopped.
+    pub async fn begin_undos(self: &Rc<Self>) -> Option<Result<Vec<JoinHandle<()>>, Refusal>> {
+        if self.under_way.get() >= UNDER_WAY {
+            return Some(Ok(Vec::new()));
+        }
+        let due = self.desk.ask(|broker| broker.take_due(AT_ONCE)).await?;
         Some(due.map(|due| {
             let begin = |pending| {
                 let daemon = Rc::clone(self);
+                let under_way = self.under_way.get();
+                self.under_way.set(under_way.saturating_add(1));
                 tokio::task::spawn_local(async move { daemon.undo(pending).await })
             };
             due.into_iter().map(begin).collect()
         }))
     }
 
-    /// Undoes one block. Whatever becomes of its guest, nothing of it is held after
-    /// that; where the firewall does not answer the next sweep goes on.
-    pub(super) async fn undo(self: &Rc<Self>, pending: Pending) {
+    /// Undoes one block when it is its turn.
+    async fn undo(self: Rc<Self>, pending: Pending) {
         let settings = self.settings().await;
         // A response whose undo hangs keeps those of no other.
         let turn = self.turn_of_undo(&pending.response, &settings);
-        let _turn = turn.acquire().await;
-        let late = self.lateness(&pending);
+        let turn = turn.acquire().await;
+        let id = pending.id;
+        // Whoever came again meanwhile stays blocked.
+        if self.insist(move |broker| broker.start_undo(id)).await == Some(true) {
+            self.undo_now(pending, &settings).await;
+        }
+        drop(turn);
+        let under_way = self.under_way.get();
+        self.under_way.set(under_way.saturating_sub(1));
+        self.ended.notify_waiters();
+    }
+
+    /// Whatever becomes of its guest, nothing of the block is held after that; where the
+    /// firewall does not answer the next sweep goes on.
+    async fn undo_now(&self, pending: Pending, settings: &Arc<Settings>) {
         if pending.message.is_some() {
-            legacy::undo(self, &pending, &settings).await;
+            legacy::undo(self, &pending, settings).await;
         } else {
-            let program = program(&settings, &pending.executable, pending.dialect);
+            let program = program(settings, &pending.executable, pending.dialect);
             self.log(&report::undone(&pending, &program, &report::now()));
-            let outcome = self.call_back(&pending, &settings).await;
+            let outcome = self.call_back(&pending, settings).await;
             self.came(&outcome);
             self.log(&[line(&Outcome::of(&outcome))]);
         }
-        let id = pending.id;
-        let undone = self.desk.ask(move |broker| broker.undone(id)).await;
-        if let Some(Err(refusal)) = undone {
-            self.say(&format!(
-                "{} is undone, but the journal could not note it: {}",
-                pending.response, refusal.reason
-            ));
+        let undone = pending.clone();
+        self.insist(move |broker| broker.undone(&undone)).await;
+        self.tally.undone(self.lateness(&pending));
+    }
+
+    /// Has the broker do something until the journal takes it. None when the broker has
+    /// stopped.
+    async fn insist<T: Send + 'static>(
+        &self,
+        chore: impl Fn(&mut Broker) -> Result<T, Refusal> + Clone + Send + 'static,
+    ) -> Option<T> {
+        loop {
+            match self.desk.ask(chore.clone()).await? {
+                Ok(done) => return Some(done),
+                Err(refusal) => self.trouble(&refusal),
+            }
+            tokio::time::sleep(TROUBLE).await;
         }
-        self.tally.undone(late);
-        self.ended.notify_waiters();
+    }
+
+    /// The journal does not answer: it is asked again and again, and that is said now and
+    /// then.
+    fn trouble(&self, refusal: &Refusal) {
+        let why = format!("what is due has to wait: {}", refusal.reason);
+        let said = self.troubles.borrow_mut().hear(&why);
+        if let Some(said) = said {
+            self.say(&said);
+        }
     }
 
     fn turn_of_undo(&self, response: &str, settings: &Settings) -> Rc<Semaphore> {
@@ -184,7 +224,7 @@ impl Daemon {
                     self.tell(&swept(&one.due.hold.response, &why, &one.record));
                 }
             }
-            Some(Err(refusal)) => self.say(&format!("sweep: {}", refusal.reason)),
+            Some(Err(refusal)) => self.trouble(&refusal),
             None => {}
         }
     }
@@ -192,28 +232,25 @@ impl Daemon {
     /// Undoes everything, due or not: `on_stop = "release"`. Waits at most `patience`;
     /// what is left then is undone by the next start.
     pub async fn release_all(self: &Rc<Self>, patience: Duration) {
-        let all = self
-            .desk
-            .ask(crate::effect::broker::Broker::begin_undo_of_all)
-            .await;
-        let all = match all {
-            Some(Ok(all)) => all,
-            Some(Err(refusal)) => {
-                self.say(&format!("nothing could be released: {}", refusal.reason));
-                return;
-            }
-            None => return,
-        };
         let work = async {
-            let mut running = tokio::task::JoinSet::new();
-            for pending in all {
-                let daemon = Rc::clone(self);
-                running.spawn_local(async move { daemon.undo(pending).await });
-                while running.len() >= usize::try_from(AT_ONCE).unwrap_or(1) {
-                    running.join_next().await;
+            self.insist(|broker| broker.all_due()).await?;
+            loop {
+                let ended = self.ended.notified();
+                let begun = match self.begin_undos().await? {
+                    Ok(begun) => begun.len(),
+                    Err(refusal) => {
+                        self.trouble(&refusal);
+                        tokio::time::sleep(TROUBLE).await;
+                        continue;
+                    }
+                };
+                if begun == 0 && self.under_way.get() == 0 {
+                    return Some(());
+                }
+                if begun == 0 {
+                    ended.await;
                 }
             }
-            while running.join_next().await.is_some() {}
         };
         if tokio::time::timeout(patience, work).await.is_err() {
             self.say("not everything could be released in time; the next start goes on");

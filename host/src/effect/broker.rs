@@ -2,7 +2,6 @@
 //! believes nobody, writes down what it is about to do, does it, and reads back
 //! what the kernel made of it.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,11 +23,8 @@ use crate::conf::grants::{BackendName, Grants, Mode, Response};
 use crate::conf::ossec::Server;
 use crate::conf::white_list::WhiteList;
 use crate::event::Action;
-use crate::journal::{self, Clock, Debt, Hold, Journal, Lock, Now, Owed, Slot};
+use crate::journal::{self, Clock, Debt, Hold, Journal, Latch, Lock, Now, Owed, Slot, Taken};
 use crate::root::Root;
-
-/// How long the lock is waited for while the wait before was in vain.
-const IMPATIENT: Duration = Duration::from_millis(20);
 
 /// What the broker has to know of the installation.
 #[derive(Debug)]
@@ -56,6 +52,7 @@ pub struct World {
 pub struct Broker {
     pub(super) world: World,
     journal: Option<Journal>,
+    latch: Latch,
     owed: Option<Owed>,
     backends: BTreeMap<BackendName, Backend>,
     pub(super) protect: Option<(Instant, Arc<ProtectList>)>,
@@ -68,8 +65,8 @@ pub struct Broker {
     runs: BTreeMap<u64, Open>,
     /// The lock is taken for all that is done just now.
     pub(super) together: bool,
-    /// The last wait for the lock was in vain.
-    kept_waiting: Cell<bool>,
+    /// How far what is due was taken.
+    pub(super) taken: Taken,
 }
 
 /// A run that has begun.
@@ -95,6 +92,7 @@ impl Broker {
     #[must_use]
     pub fn new(world: World) -> Self {
         Self {
+            latch: Latch::new(world.root.lock()),
             world,
             journal: None,
             owed: None,
@@ -105,7 +103,7 @@ impl Broker {
             unknown_sessions: None,
             runs: BTreeMap::new(),
             together: false,
-            kept_waiting: Cell::new(false),
+            taken: Taken::default(),
         }
     }
 
@@ -307,12 +305,13 @@ impl Broker {
         Ok(Done::IsBlocked { blocked })
     }
 
-    /// The journal, opened when it is first needed.
+    /// The journal, opened when it is first needed, and again where it is of use no more.
     ///
     /// # Errors
     /// `unavailable`, with the reason and what mends it.
     pub fn journal(&mut self) -> Result<&mut Journal, Refusal> {
-        if self.journal.is_none() {
+        if self.journal.as_ref().is_none_or(Journal::is_stale) {
+            self.journal = None;
             self.journal = Some(
                 Journal::open(&self.world.root.journal(), self.world.budget).map_err(trouble)?,
             );
@@ -356,20 +355,11 @@ impl Broker {
 
     /// The lock that makes journal and kernel change together: whoever writes one of
     /// them has it.
-    pub(super) fn lock(&self, patience: Duration) -> Result<Lock, Refusal> {
+    pub(super) fn lock(&mut self, patience: Duration) -> Result<Lock, Refusal> {
         if self.together {
             return Ok(Lock::taken());
         }
-        // Whoever comes after one that waited in vain does not wait as long again.
-        let patience = if self.kept_waiting.get() {
-            patience.min(IMPATIENT)
-        } else {
-            patience
-        };
-        let locked = journal::lock(&self.world.root.lock(), patience);
-        let busy = matches!(locked, Err(journal::Error::Busy { .. }));
-        self.kept_waiting.set(busy);
-        locked.map_err(trouble)
+        self.latch.take(patience).map_err(trouble)
     }
 
     pub(super) fn backend_of(&self, grants: &Response) -> BackendName {

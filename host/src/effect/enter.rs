@@ -1,4 +1,4 @@
-//! The blocks that this host's own daemon answers for: called for, renewed, undone.
+//! The blocks that this host's own daemon answers for: called for and renewed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::broker::{Broker, trouble};
 use super::context::Context;
 use super::{Record, Refusal};
-use crate::journal::{Door, Entered, Pending, Position};
+use crate::journal::{Door, Entered, Position};
 
 /// Whether a response has to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,8 @@ impl Broker {
                 step: 0,
             }));
         };
-        let _lock = self.lock(context.patience())?;
+        // The response itself still needs most of the time, whoever keeps the lock.
+        let _lock = self.lock(context.patience().min(self.world.budget))?;
         let now = self.now()?;
         let known = context.journaled.get();
         let mut invocation = context.invocation();
@@ -101,67 +102,6 @@ impl Broker {
             }
         }
         Entrance::Run { lasts, step }
-    }
-
-    /// Begins the undo of what is due, at most `limit` blocks; with `interrupted` also of
-    /// what another process began to undo and did not end.
-    ///
-    /// # Errors
-    /// When the journal does not answer.
-    pub fn begin_undo(&mut self, interrupted: bool, limit: u32) -> Result<Vec<Pending>, Refusal> {
-        let now = self.now()?;
-        let due = self
-            .journal()?
-            .due_pending(&now, interrupted, limit)
-            .map_err(trouble)?;
-        let ids: Vec<i64> = due.iter().map(|pending| pending.id).collect();
-        if !ids.is_empty() {
-            let _lock = self.lock(self.world.budget)?;
-            self.journal()?.undoing(&ids).map_err(trouble)?;
-        }
-        Ok(due)
-    }
-
-    /// Everything that is pending, due or not, begins to be undone.
-    ///
-    /// # Errors
-    /// When the journal does not answer.
-    pub fn begin_undo_of_all(&mut self) -> Result<Vec<Pending>, Refusal> {
-        let all = self.journal()?.all_pending().map_err(trouble)?;
-        let ids: Vec<i64> = all.iter().map(|pending| pending.id).collect();
-        let _lock = self.lock(self.world.budget)?;
-        self.journal()?.undoing(&ids).map_err(trouble)?;
-        Ok(all)
-    }
-
-    /// A block is undone.
-    ///
-    /// # Errors
-    /// When the journal does not take it: it is undone again then.
-    pub fn undone(&mut self, pending: i64) -> Result<(), Refusal> {
-        let _lock = self.lock(self.world.budget)?;
-        self.journal()?.undone(pending).map_err(trouble)
-    }
-
-    /// How long until the next thing is due; none where nothing is.
-    ///
-    /// # Errors
-    /// When the journal does not answer.
-    pub fn next_due(&mut self) -> Result<Option<Duration>, Refusal> {
-        let now = self.now()?;
-        let due = self.journal()?.next_due(&now).map_err(trouble)?;
-        Ok(due.map(|due| due.saturating_sub(now.boot)))
-    }
-
-    /// What a daemon does first: deadlines of an earlier boot are carried over into this one.
-    ///
-    /// # Errors
-    /// When the journal does not answer.
-    pub fn carry_over(&mut self) -> Result<(), Refusal> {
-        self.journal()?.stays_open().map_err(trouble)?;
-        let now = self.now()?;
-        let _lock = self.lock(self.world.budget)?;
-        self.journal()?.carry_over(&now).map_err(trouble)
     }
 
     /// Keeps how far the alerts of a file were answered.

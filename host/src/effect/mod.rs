@@ -12,6 +12,7 @@ mod clothes;
 mod context;
 mod crowd;
 pub mod desk;
+mod due;
 pub mod enter;
 pub mod helper;
 mod hold;

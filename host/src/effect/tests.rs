@@ -17,7 +17,7 @@ use crate::address;
 use crate::conf::white_list::WhiteList;
 use crate::conf::{ar, grants};
 use crate::event::{Dialect, Event};
-use crate::journal::{Clock, Hold, Now, Owner};
+use crate::journal::{Clock, Hold, Now, Owner, State};
 use crate::root::Root;
 use crate::sweep;
 
@@ -409,6 +409,25 @@ fn a_sweep_takes_back_what_is_over_and_leaves_the_rest() {
 
 pub(super) const NETWORKS: &str =
     "[response.drop]\nfirewall = { target = \"any\", widest = { ipv4 = 16, ipv6 = 48 } }\n";
+
+#[test]
+fn an_intent_that_was_cut_off_is_done_where_the_journal_alone_knows() {
+    let mut bench = bench(GRANTED);
+    bench.block("203.0.113.1").unwrap();
+    let mut then = Now::read().unwrap();
+    then.boot -= Duration::from_secs(120);
+    let journal = bench.broker.journal().unwrap();
+    let lasts = Duration::from_secs(3600);
+    journal.renew(&then, "drop", "203.0.113.1", lasts).unwrap();
+    assert_eq!(bench.holds()[0].state, State::Intended);
+    assert!(
+        sweep::sweep(&mut bench.broker, sweep::AT_ONCE)
+            .unwrap()
+            .is_empty()
+    );
+    let holds = bench.holds();
+    assert_eq!((holds[0].state, left(&holds[0])), (State::Done, 3480));
+}
 
 #[test]
 fn networks_are_held_as_far_as_they_are_granted() {

@@ -137,7 +137,7 @@ impl Execd {
         ];
         // The original ignores it; here the configuration is read with the next order.
         let mut hangup = signal(SignalKind::hangup())?;
-        let keeping = self.daemon.keep()?;
+        let keeping = self.daemon.keep();
         self.daemon
             .say(&format!("Started (pid: {}).", std::process::id()));
         let [terminate, interrupt, quit, alarm] = &mut stop;

@@ -31,11 +31,12 @@ impl Journal {
         let begin = format!("PRAGMA synchronous = {level}; BEGIN IMMEDIATE");
         let begun = self.connection.execute_batch(&begin);
         let begun = begun.map_err(|e| self.wrong(e));
-        self.wait_less_after(begun.as_ref().err());
-        self.grouped = begun.is_ok();
         if begun.is_err() {
+            // What is written alone now waits for the disk.
             let _ = self.connection.execute_batch("PRAGMA synchronous = FULL");
         }
+        self.pace(begun.as_ref().err());
+        self.grouped = begun.is_ok();
         begun
     }
 

@@ -6,6 +6,7 @@
 //! same claim asked for again is the same hold, with a new deadline.
 
 mod carry;
+mod due;
 mod group;
 mod history;
 mod hold;
@@ -22,15 +23,17 @@ mod tallied;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+pub use due::{Next, Taken};
 pub use history::{Effected, Past};
 pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run, SITE};
-pub use lock::{Lock, lock};
+pub use lock::{Latch, Lock};
 pub use now::{Clock, Now, Owner};
 pub use offender::lasts;
 pub use owed::{Debt, Owed, Slot};
@@ -141,9 +144,6 @@ pub enum Error {
 /// Statements that stay compiled: all that there are.
 const STATEMENTS: usize = 128;
 
-/// How long a write waits for another process while the one before waited in vain.
-const IMPATIENT: Duration = Duration::from_millis(20);
-
 /// The journal, open.
 #[derive(Debug)]
 pub struct Journal {
@@ -151,10 +151,13 @@ pub struct Journal {
     path: PathBuf,
     busy: Duration,
     commits: Commits,
-    /// The last write waited for another process in vain.
-    locked: bool,
     /// Every write is a part of one transaction, until the group ends.
     grouped: bool,
+    /// Somebody was waited for in vain.
+    hurried: bool,
+    /// The file that was opened, and whether it is of use no more.
+    file: Option<(u64, u64)>,
+    stale: Cell<bool>,
 }
 
 impl Journal {
@@ -176,17 +179,19 @@ impl Journal {
     /// # Errors
     /// [`Error::Missing`] where there is none.
     pub fn open_read_only(path: &Path, busy: Duration) -> Result<Self, Error> {
+        let missing = || Error::Missing {
+            path: path.to_owned(),
+        };
         match std::fs::symlink_metadata(path) {
             Ok(_) => plain(path)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::Missing {
-                    path: path.to_owned(),
-                });
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
             Err(e) => return Err(io_error(path, &e)),
         }
         let journal = Self::connect(path, busy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        schema::known(&journal)?;
+        // A file without tables is one that nobody has written yet.
+        if schema::known(&journal)? == 0 {
+            return Err(missing());
+        }
         Ok(journal)
     }
 
@@ -199,8 +204,10 @@ impl Journal {
             path: path.to_owned(),
             busy,
             commits: Commits::default(),
-            locked: false,
             grouped: false,
+            hurried: false,
+            file: identity(path),
+            stale: Cell::new(false),
         };
         journal
             .connection
@@ -220,37 +227,61 @@ impl Journal {
         if self.grouped {
             return self.write_in_group(work);
         }
-        let (path, busy) = (self.path.clone(), self.busy);
         let started = std::time::Instant::now();
+        let connection = &mut self.connection;
         let run = || {
             // Immediate: a lock that is taken late can't be waited for.
-            let transaction = self
-                .connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         };
-        let done = run().map_err(|e| wrong(&path, busy, e));
+        let done = run().map_err(|e| self.wrong(e));
         self.commits.count(started.elapsed(), done.is_ok());
-        self.wait_less_after(done.as_ref().err());
+        self.pace(done.as_ref().err());
         done
     }
 
-    /// Whoever comes after one that waited in vain does not wait as long again: each would
-    /// keep the next, and all would be too late. Once it is free everybody waits as before.
-    fn wait_less_after(&mut self, error: Option<&Error>) {
-        let busy = matches!(error, Some(Error::Busy { .. }));
-        if busy != self.locked {
-            self.locked = busy;
-            let patience = if busy { IMPATIENT } else { self.busy };
-            let _ = self.connection.busy_timeout(patience);
+    /// Who was waited for in vain is not waited for again, until a write went well.
+    fn pace(&mut self, trouble: Option<&Error>) {
+        let busy = matches!(trouble, Some(Error::Busy { .. }));
+        if busy != self.hurried {
+            let patience = if busy { lock::HURRY } else { self.busy };
+            let paced = self.connection.busy_timeout(patience.min(self.busy));
+            self.hurried = busy && paced.is_ok();
         }
     }
 
+    /// Whether it has to be opened again: its file system took nothing or broke, or its
+    /// file is another one by now.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.get() || identity(&self.path) != self.file
+    }
+
     fn wrong(&self, error: rusqlite::Error) -> Error {
+        let failed = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+            )
+        );
+        self.stale.set(self.stale.get() || failed);
         wrong(&self.path, self.busy, error)
     }
+}
+
+/// Which file that is.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// SQLite creates files with the umask; the journal is root's alone from its first
@@ -296,7 +327,6 @@ fn io_error(path: &Path, error: &std::io::Error) -> Error {
 }
 
 fn wrong(path: &Path, budget: Duration, error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
     let path = path.to_owned();
     let what = error.to_string();
     match error.sqlite_error_code() {

@@ -1,5 +1,5 @@
 //! What has to be undone, and when: one row for each block that this host's own daemon
-//! answers for, whatever its response did. The index on its deadlines is the timer.
+//! answers for, whatever its response did.
 
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Pending {
     since_boot: f64,
     #[serde(skip)]
     since_wall: f64,
+    #[serde(skip)]
+    pub(super) due_boot: f64,
 }
 
 impl Pending {
@@ -175,69 +177,6 @@ impl Journal {
         self.pendings("1", params![])
     }
 
-    /// What has to be undone now, at most `limit` of it: over its deadline, or begun to
-    /// be undone by a process that is gone (`interrupted`). What a reboot left has to be
-    /// carried over first.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn due_pending(
-        &self,
-        now: &Now,
-        interrupted: bool,
-        limit: u32,
-    ) -> Result<Vec<Pending>, Error> {
-        self.pendings(
-            "pending.id IN (
-                SELECT * FROM (SELECT id FROM pending WHERE boot_id = ?2 AND due_boot <= ?1
-                    AND (?4 OR state = 'open') ORDER BY due_boot LIMIT ?3)
-                UNION SELECT * FROM (SELECT id FROM pending WHERE ?4 AND state = 'undoing' LIMIT ?3))",
-            params![now.boot.as_secs_f64(), now.boot_id, limit, interrupted],
-        )
-    }
-
-    /// When the next thing is due, pending or held, by the boot clock.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn next_due(&self, now: &Now) -> Result<Option<Duration>, Error> {
-        self.connection
-            .prepare_cached(
-                "SELECT min(due) FROM (
-                    SELECT (SELECT min(due_boot) FROM pending WHERE boot_id = ?1 AND state = 'open') AS due
-                    UNION ALL SELECT (SELECT min(due_boot) FROM hold WHERE closed IS NULL AND boot_id = ?1))",
-            )
-            .and_then(|mut s| s.query_row([&now.boot_id], |row| row.get::<_, Option<f64>>(0)))
-            .map(|due| due.map(|due| Duration::try_from_secs_f64(due).unwrap_or_default()))
-            .map_err(|e| self.wrong(e))
-    }
-
-    /// The undo of these begins.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn undoing(&mut self, ids: &[i64]) -> Result<(), Error> {
-        self.write(|t| {
-            let mut begin =
-                t.prepare_cached("UPDATE pending SET state = 'undoing' WHERE id = ?1")?;
-            ids.iter().try_for_each(|id| begin.execute([id]).map(drop))
-        })
-    }
-
-    /// It is undone. A crash of the machine may forget that; then it is undone again.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn undone(&mut self, id: i64) -> Result<(), Error> {
-        self.relaxed(|journal| {
-            journal.write(|t| {
-                t.prepare_cached("DELETE FROM pending WHERE id = ?1")?
-                    .execute([id])
-                    .map(drop)
-            })
-        })
-    }
-
     /// Nothing of that key is pending any more: what it would undo is gone.
     ///
     /// # Errors
@@ -263,7 +202,11 @@ impl Journal {
             .map_err(|e| self.wrong(e))
     }
 
-    fn pendings(&self, which: &str, of: impl rusqlite::Params) -> Result<Vec<Pending>, Error> {
+    pub(super) fn pendings(
+        &self,
+        which: &str,
+        of: impl rusqlite::Params,
+    ) -> Result<Vec<Pending>, Error> {
         let sql = format!(
             "SELECT pending.*, run.dialect AS dialect, run.origin AS origin, run.event AS event
              FROM pending JOIN run ON run.id = pending.run WHERE {which}
@@ -366,5 +309,6 @@ fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
         boot_id: row.get("boot_id")?,
         since_boot: row.get("began_boot")?,
         since_wall: row.get("began_wall")?,
+        due_boot: row.get("due_boot")?,
     })
 }

@@ -101,7 +101,7 @@ impl Watch {
     async fn work(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let keeping = self.daemon.keep()?;
+        let keeping = self.daemon.keep();
         let mut heard = self.read().await?;
         let from = self
             .file

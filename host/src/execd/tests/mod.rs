@@ -149,7 +149,7 @@ fn recorder(path: &Path, script: &str, mode: u32) {
 
 /// Undoes what is due, and waits for it.
 async fn undo_due(daemon: &Rc<Daemon>) {
-    while let Some(Ok(begun)) = daemon.begin_undos(false).await
+    while let Some(Ok(begun)) = daemon.begin_undos().await
         && !begun.is_empty()
     {
         for undo in begun {

@@ -78,17 +78,68 @@ fn a_lock_is_waited_for_as_long_as_the_budget_and_no_longer() {
         started.elapsed()
     );
 
-    let file = desk.dir.path().join("lock");
-    let held = lock(&file, budget).unwrap();
+    // Whoever waited in vain does not wait as long again, until it was free once.
     let started = Instant::now();
-    assert!(matches!(lock(&file, budget), Err(Error::Busy { .. })));
-    assert!(
-        (budget..budget * 3).contains(&started.elapsed()),
-        "{:?}",
-        started.elapsed()
-    );
+    let again = waiting.begin(&at(0), &invocation("drop", "k"));
+    assert!(matches!(again, Err(Error::Busy { .. })), "{again:?}");
+    assert!(started.elapsed() < budget, "{:?}", started.elapsed());
+    holder.execute_batch("ROLLBACK").unwrap();
+    waiting.begin(&at(0), &invocation("drop", "k")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let started = Instant::now();
+    let later = waiting.begin(&at(0), &invocation("drop", "k"));
+    assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
+    assert!(started.elapsed() >= budget, "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_latch_is_waited_for_once_and_by_one() {
+    let desk = desk();
+    let file = desk.dir.path().join("lock");
+    let budget = Duration::from_millis(200);
+    let (mut holder, mut latch) = (Latch::new(file.clone()), Latch::new(file));
+    for round in 0..3 {
+        let held = holder.take(budget).unwrap();
+        let started = Instant::now();
+        assert!(matches!(latch.take(budget), Err(Error::Busy { .. })));
+        assert!(
+            (budget..budget * 3).contains(&started.elapsed()),
+            "{round}: {:?}",
+            started.elapsed()
+        );
+        let started = Instant::now();
+        for _ in 0..5 {
+            assert!(matches!(latch.take(budget), Err(Error::Busy { .. })));
+        }
+        assert!(started.elapsed() < budget, "{:?}", started.elapsed());
+        let waiting = std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter(|task| {
+                let name = task.as_ref().unwrap().path().join("comm");
+                std::fs::read_to_string(name).is_ok_and(|name| name.trim() == "lock")
+            });
+        assert!(waiting.count() <= 1, "one waits for all");
+        drop(held);
+        drop(latch.take(budget).unwrap());
+        // What the one that waited gets when nobody listens is given back.
+        drop(holder.take(budget).unwrap());
+    }
+    // In the order of those who wait: it is handed over as soon as it is free.
+    let held = holder.take(budget).unwrap();
+    let waits = std::thread::spawn(move || latch.take(Duration::from_secs(10)).map(drop));
+    std::thread::sleep(Duration::from_millis(50));
     drop(held);
-    lock(&file, budget).unwrap();
+    waits.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_journal_whose_file_is_another_one_by_now_is_opened_again() {
+    let mut desk = desk();
+    let path = desk.dir.path().join("journal.db");
+    block(&mut desk.journal, &at(0), "drop", "192.0.2.1", 600);
+    assert!(!desk.journal.is_stale());
+    std::fs::rename(&path, desk.dir.path().join("journal.db.broken")).unwrap();
+    assert!(desk.journal.is_stale());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 use support::daemon::{Daemon, until};
 use support::execd::{Execd, alert};
 use support::guests;
+use support::keeper::Keeper;
 use support::root::{RETORT, Root};
 
 fn root() -> Root {
@@ -89,6 +90,12 @@ fn a_block_by_hand_stands_for_its_time_and_nothing_protected_is_blocked() {
             (590..=600).contains(&listed[0]["left_seconds"].as_u64().unwrap()),
             "{listed}"
         );
+        // Asked for again it stands for the new time.
+        root.json(&["blocks", "add", "203.0.113.0/28", "--for", "1h"]);
+        let left = root.json(&["blocks", "list"])[0]["left_seconds"]
+            .as_u64()
+            .unwrap();
+        assert!((3590..=3600).contains(&left), "{left}");
         let refused = root.retort(&["blocks", "add", "127.0.0.0/8"]);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         assert_eq!(root.blocked(), ["203.0.113.0/28"]);
@@ -305,4 +312,71 @@ fn an_overwritten_link_is_said_loudly() {
         String::from_utf8_lossy(&status.stdout).contains("OVERWRITTEN"),
         "{status:?}"
     );
+}
+
+#[test]
+fn what_is_protected_by_now_is_not_blocked_by_hand() {
+    let root = root();
+    let daemon = Daemon::execd(&root);
+    root.json(&["blocks", "add", "203.0.113.7"]);
+    let grants = std::fs::read_to_string(root.path().join("retort/retort.toml")).unwrap();
+    root.grant(&grants.replace("protect = []", "protect = [\"203.0.113.0/24\"]"));
+    let refused = root.retort(&["blocks", "add", "203.0.113.8"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    // And what stood is lifted.
+    assert!(
+        until(Duration::from_secs(3), || root.blocked().is_empty()),
+        "{:?}",
+        daemon.said()
+    );
+}
+
+#[test]
+fn a_locked_journal_keeps_no_attacker_out_of_the_firewall() {
+    let netns = support::netns::Netns::new("locked");
+    let component = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &component)], "ossec", "nftables");
+    root.ar_conf("firewall-drop600 - firewall-drop - 600\nfirewall-drop60 - firewall-drop - 60\n");
+    let daemon = Daemon::start(&root, netns.command(RETORT), "queue/alerts/execq");
+    daemon.send(&order("203.0.113.1"));
+    let has = |address: &str| {
+        netns
+            .sh("nft list ruleset")
+            .contains(&format!("{address} "))
+    };
+    assert!(until(Duration::from_secs(10), || has("203.0.113.1")));
+    let keeper = Keeper::of(&root, support::keeper::JOURNAL);
+    for last in 2..=9 {
+        daemon.send(&format!("firewall-drop60 - 203.0.113.{last} 1.1 5712 x -"));
+    }
+    let began = Instant::now();
+    let all = || (2..=9).all(|last| has(&format!("203.0.113.{last}")));
+    assert!(
+        until(Duration::from_secs(5), all),
+        "{:?} {}",
+        began.elapsed(),
+        root.log()
+    );
+    let loud = || {
+        root.outcomes()
+            .iter()
+            .filter(|l| l.contains("WARNING: blocked without the journal"))
+            .count()
+            == 8
+    };
+    assert!(until(Duration::from_secs(5), loud), "{}", root.log());
+    // For no longer than they were meant to stand.
+    assert!(
+        !netns.sh("nft list ruleset").contains("timeout 10m comment"),
+        "{}",
+        netns.sh("nft list ruleset")
+    );
+    drop(keeper);
+    daemon.send(&order("203.0.113.20"));
+    let held = || {
+        root.blocked()
+            .iter()
+            .any(|blocked| blocked == "203.0.113.20")
+    };
+    assert!(until(Duration::from_secs(10), held), "{}", root.log());
 }

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::json;
+use support::daemon::{Daemon, until};
 use support::root::Root;
 
 const ATTACKER: &str = "203.0.113.7";
@@ -189,4 +192,34 @@ fn an_alert_is_explained_by_the_place_of_its_response() {
 
     let (_, json) = explain("10-active-response-601.json");
     assert_eq!(json[1]["cause"], "own-log");
+}
+
+#[test]
+fn the_step_of_an_offender_and_a_spent_budget_are_told() {
+    let root = Root::firewall_drop("ossec");
+    root.ossec_conf("<command><name>drop</name><executable>firewall-drop</executable><expect>srcip</expect></command>
+<active-response><command>drop</command><location>local</location><level>6</level><timeout>600</timeout></active-response>
+<active-response><repeated_offenders>30,60</repeated_offenders></active-response>");
+    root.ar_conf("drop600 - firewall-drop - 600\n");
+    let grants = std::fs::read_to_string(root.path().join("retort/retort.toml")).unwrap();
+    let grants = grants.replace("[firewall]", "[firewall]\nper_minute = 2");
+    root.grant(&grants);
+    let alert = root.path().join("alert.json");
+    std::fs::write(&alert, json!({"rule": {"level": 10, "sidid": 5712, "groups": []}, "id": "1.1", "srcip": ATTACKER, "location": "/var/log/auth.log"}).to_string()).unwrap();
+    let alert = alert.to_str().unwrap();
+    let explained = || said(&root, &["explain", alert]);
+    assert!(!explained().contains("offender"), "{}", explained());
+    let daemon = Daemon::execd(&root);
+    for _ in 0..2 {
+        daemon.send(&format!("drop600 - {ATTACKER} 1.1 5712 x -"));
+    }
+    assert!(
+        until(Duration::from_secs(10), || explained()
+            .contains("on step 2 of the ladder: for 1h")),
+        "{}",
+        explained()
+    );
+    daemon.send("drop600 - 203.0.113.8 1.1 5712 x -");
+    let spent = || explained().contains("the budget is spent (2 of");
+    assert!(until(Duration::from_secs(10), spent), "{}", explained());
 }

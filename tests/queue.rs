@@ -383,10 +383,14 @@ fn a_replaced_a_broken_and_a_missing_component_still_let_go() {
             std::fs::write(&component, bytes).unwrap();
         }
         assert!(gets_free(&root, "203.0.113.9"), "{what}: {}", root.log());
-        assert!(
-            root.outcomes()
+        let said = || {
+            let outcomes = root.outcomes();
+            outcomes
                 .iter()
-                .any(|line| line.contains("delete: not run (")),
+                .any(|line| line.contains("delete: not run ("))
+        };
+        assert!(
+            until(Duration::from_secs(5), said),
             "{what}: {}",
             root.log()
         );
@@ -463,4 +467,102 @@ fn the_flags_are_the_originals() {
     }
     root.ossec_conf("<bogus>");
     assert_eq!(root.retort(&["execd", "-t"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_queue_that_is_removed_or_taken_is_bound_again_and_said() {
+    let root = root();
+    let grants = std::fs::read_to_string(root.path().join("retort/retort.toml")).unwrap();
+    root.grant(&format!("{grants}\n[execd]\nown_queue = true\n"));
+    std::fs::create_dir_all(root.path().join("var/run")).unwrap();
+    let daemon = Daemon::execd(&root);
+    let path = root.path().join("queue/alerts/execq");
+    let connected = UnixDatagram::unbound().unwrap();
+    connected.connect(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(
+        until(Duration::from_secs(5), || path.exists()),
+        "{:?}",
+        daemon.said()
+    );
+    daemon.send(&order("firewall-drop600", "203.0.113.7"));
+    assert!(gets_blocked(&root, "203.0.113.7"));
+    // What an original does when it is started: analysisd would speak to it from now on.
+    std::fs::remove_file(&path).unwrap();
+    let thief = UnixDatagram::bind(&path).unwrap();
+    assert!(
+        daemon.says("somebody else has bound the queue; it is bound again"),
+        "{:?}",
+        daemon.said()
+    );
+    daemon.send(&order("firewall-drop600", "203.0.113.8"));
+    assert!(gets_blocked(&root, "203.0.113.8"));
+    // Whoever was connected before speaks to us still.
+    connected
+        .send(order("firewall-drop600", "203.0.113.9").as_bytes())
+        .unwrap();
+    assert!(gets_blocked(&root, "203.0.113.9"));
+    drop(thief);
+}
+
+#[test]
+fn a_queue_that_somebody_else_serves_is_said_and_counted() {
+    let root = root();
+    let daemon = Daemon::execd(&root);
+    let path = root.path().join("queue/alerts/execq");
+    std::fs::remove_file(&path).unwrap();
+    let _thief = UnixDatagram::bind(&path).unwrap();
+    assert!(daemon.says("no order reaches us"), "{:?}", daemon.said());
+    assert!(
+        daemon
+            .said()
+            .iter()
+            .any(|line| line.contains("own_queue = true")),
+        "{:?}",
+        daemon.said()
+    );
+    assert!(root.json(&["status"])["daemon"]["counts"]["lost_queue"].as_u64() > Some(0));
+    daemon.stop();
+    assert!(path.exists(), "it is not ours to remove");
+}
+
+#[test]
+fn a_configuration_that_is_emptied_or_taken_away_protects_still() {
+    let root = root();
+    root.ossec_conf("<global><white_list>203.0.113.0/28</white_list></global><active-response><disabled>no</disabled></active-response>");
+    let daemon = Daemon::execd(&root);
+    let conf = root.path().join("etc/ossec.conf");
+    for empty in [true, false] {
+        if empty {
+            std::fs::write(&conf, "").unwrap();
+        } else {
+            std::fs::remove_file(&conf).unwrap();
+        }
+        daemon.send(&order("firewall-drop600", "203.0.113.6"));
+        daemon.send(&order("firewall-drop600", "203.0.113.200"));
+        assert!(gets_blocked(&root, "203.0.113.200"));
+        assert!(!blocked(&root, "203.0.113.6"), "empty: {empty}");
+    }
+    assert!(daemon.says("it is empty, or gone"), "{:?}", daemon.said());
+    std::fs::write(root.path().join("etc/shared/ar.conf"), "").unwrap();
+    daemon.send(&order("firewall-drop600", "203.0.113.201"));
+    assert!(gets_blocked(&root, "203.0.113.201"), "{:?}", daemon.said());
+}
+
+#[test]
+fn the_originals_line_is_written_for_the_delete_too() {
+    let root = root();
+    let daemon = Daemon::execd(&root);
+    daemon.send(&order("firewall-drop2", "203.0.113.9"));
+    assert!(gets_blocked(&root, "203.0.113.9") && gets_free(&root, "203.0.113.9"));
+    let line = "active-response/bin/firewall-drop.sh delete - 203.0.113.9 1795489577.1 5712";
+    assert!(root.log().contains(line), "{}", root.log());
+}
+
+#[test]
+fn an_order_of_wazuh_is_taken_whatever_is_configured() {
+    let root = root();
+    let daemon = Daemon::execd(&root);
+    daemon.send(&wazuh("firewall-drop600", &[], "203.0.113.9"));
+    assert!(gets_blocked(&root, "203.0.113.9"), "{:?}", daemon.said());
 }

@@ -63,6 +63,9 @@ pub struct Counts {
     pub repaired: u64,
     /// Holds that were taken back without a guest: orphans, interrupted runs.
     pub swept: u64,
+    /// Times that the queue was somebody else's, once a second.
+    #[serde(default)]
+    pub lost_queue: u64,
     /// Configurations that could not be read.
     pub misconfigured: u64,
 }

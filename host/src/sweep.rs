@@ -62,6 +62,9 @@ pub fn sweep(broker: &mut Broker, limit: u32) -> Result<Vec<Swept>, Refusal> {
 
 /// Whether a daemon is about to undo the hold's block, or is at it.
 fn in_good_hands(broker: &mut Broker, hold: &Hold) -> Result<bool, Refusal> {
+    if !broker.daemon_runs() {
+        return Ok(false);
+    }
     let now = broker.now()?;
     let pending = broker
         .journal()?

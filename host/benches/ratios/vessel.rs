@@ -86,7 +86,7 @@ fn ours(bytes: &[u8]) -> Duration {
         term: None,
         message: None,
     };
-    let session = runtime.block_on(desk.begin(run));
+    let session = desk.begin(run);
     let limits = granted.limits;
     cost(COUNT, |_| {
         let ended =

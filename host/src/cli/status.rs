@@ -70,6 +70,15 @@ fn in_words(status: &Status) -> String {
                     verdicts.join(", ")
                 );
             }
+            for (count, what) in [
+                (counts.rationed, "blocks above the budget, for a minute each"),
+                (counts.lost_queue, "seconds in which the queue was SOMEBODY ELSE'S"),
+                (counts.misconfigured, "configurations that could not be read; the one before each holds"),
+            ] {
+                if count > 0 {
+                    let _ = writeln!(text, "look         {count} {what}");
+                }
+            }
             let late = humantime::format_duration(Duration::from_micros(counts.latest_undo_us));
             let _ = writeln!(
                 text,

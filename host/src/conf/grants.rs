@@ -161,12 +161,12 @@ pub struct Execd {
 }
 
 impl Default for Execd {
-    /// Sixteen at a time keep a slow helper from stopping its own response. An order takes
+    /// Sixty-four at a time share a commit, and keep a slow helper from stopping its own response. An order takes
     /// about 1 KiB: the queue of a response at its fullest 16 MiB.
     fn default() -> Self {
         Self {
             own_queue: false,
-            at_once: 16,
+            at_once: 64,
             waiting: 16_384,
         }
     }

@@ -106,6 +106,8 @@ impl Daemon {
     }
 
     async fn told(self: &Rc<Self>, ask: Ask) -> Told {
+        // What is protected by now is protected from whoever asks, too.
+        self.settings().await;
         match ask {
             Ask::Status => Told::Status(Box::new(self.status().await)),
             Ask::Unblock { network } => {

@@ -103,6 +103,10 @@ impl Daemon {
             let wait = pace.left(Instant::now()).unwrap_or(AT_LEAST);
             tokio::select! {
                 () = changed.notified() => pace.want(),
+                () = self.around.notified() => {
+                    named = None;
+                    pace.want();
+                }
                 () = tokio::time::sleep(wait) => pace.want(),
             }
         }

@@ -58,7 +58,7 @@ pub(super) async fn obey(daemon: &Rc<Daemon>, order: &Order, settings: &Settings
         Echo::Message(json) => Body::Message(json.clone()),
     });
     let term = daemon.term(order, settings);
-    let session = run.begin(request, term, &body).await;
+    let session = run.begin(request, term, &body);
     let came = run.add(&session, &body).await;
     run.end(&session, request.action, came).await;
 }
@@ -94,8 +94,7 @@ pub(super) async fn undo(daemon: &Daemon, pending: &Pending, settings: &Settings
     };
     let session = daemon
         .desk
-        .begin(run.run(event, &pending.key, &pending.origin, None, None))
-        .await;
+        .begin(run.run(event, &pending.key, &pending.origin, None, None));
     let came = run.delete(&session, &body).await;
     run.end(&session, Action::Delete, came).await;
 }
@@ -119,7 +118,7 @@ impl<'a> Unsealed<'a> {
         }
     }
 
-    async fn begin(&self, request: &Request, term: Term, body: &Body) -> Session {
+    fn begin(&self, request: &Request, term: Term, body: &Body) -> Session {
         let origin = request.origin(self.executable);
         let key = match body {
             Body::Fields(fields) => key(self.executable, fields.iter().take(2).map(lossy)),
@@ -128,7 +127,7 @@ impl<'a> Unsealed<'a> {
         };
         let event = decide::unmasked(request);
         let run = self.run(event, &key, &origin, Some(term), Some(execd::keep(body)));
-        self.daemon.desk.begin(run).await
+        self.daemon.desk.begin(run)
     }
 
     fn run(

@@ -76,6 +76,8 @@ pub struct Daemon {
     berths: Semaphore,
     /// Undos that run at one time, of each response.
     undos: RefCell<HashMap<String, Rc<Semaphore>>>,
+    /// What is protected may be another.
+    around: Notify,
     /// Undos that are under way, or wait for their turn.
     under_way: Cell<usize>,
     /// What is said where the journal does not answer.
@@ -120,6 +122,7 @@ impl Daemon {
             tally: Tally::default(),
             berths: Semaphore::new(engine::POOLED),
             undos: RefCell::default(),
+            around: Notify::new(),
             under_way: Cell::default(),
             troubles: RefCell::default(),
             pending: Notify::new(),
@@ -138,7 +141,15 @@ impl Daemon {
         if settings.are(&stamp) || self.rejected.borrow().as_ref() == Some(&stamp) {
             return settings;
         }
-        match Settings::read(&self.root, &self.retort) {
+        let fresh = Settings::read(&self.root, &self.retort);
+        let fresh = fresh.and_then(|fresh| match fresh.lost(&settings) {
+            Some(path) => anyhow::bail!(
+                "{}: it is empty, or gone; write it again, or restart the daemon without it",
+                path.display()
+            ),
+            None => Ok(fresh),
+        });
+        match fresh {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
                 let wall = fresh.premises.grants.limits.wall;
@@ -148,6 +159,7 @@ impl Daemon {
                 self.settings.replace(Arc::clone(&fresh));
                 self.vessels.clear();
                 self.rejected.replace(None);
+                self.around.notify_one();
                 self.say("the configuration was changed, and is read");
                 fresh
             }

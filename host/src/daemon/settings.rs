@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::conf::ar::Entry;
 use crate::conf::executable::Name;
+use crate::conf::ossec::OssecConf;
 use crate::premises::Premises;
 use crate::registry::Registry;
 use crate::root::Root;
@@ -92,6 +93,18 @@ impl Settings {
             names,
             stamp,
         })
+    }
+
+    /// What was there before and is gone, or empty: somebody is writing it just now, or has
+    /// taken it away.
+    #[must_use]
+    pub fn lost(&self, before: &Self) -> Option<PathBuf> {
+        let (root, was) = (&self.premises.root, &before.premises);
+        let now = &self.premises;
+        if was.conf != OssecConf::default() && now.conf == OssecConf::default() {
+            return Some(root.ossec_conf());
+        }
+        (!was.ar.is_empty() && now.ar.is_empty()).then(|| root.ar_conf())
     }
 
     /// Whether the files are still those that were read.

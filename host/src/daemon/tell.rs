@@ -56,6 +56,11 @@ impl Daemon {
         self.tally.count(|counts| &mut counts.received);
     }
 
+    /// The queue is somebody else's.
+    pub fn lost_queue(&self) {
+        self.tally.count(|counts| &mut counts.lost_queue);
+    }
+
     /// What came was no order.
     pub fn malformed(&self) {
         self.tally.count(|counts| &mut counts.malformed);

@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::settings::{Place, Settings};
-use super::{Daemon, legacy, line, swept};
+use super::{Daemon, legacy, line, program, swept};
 use crate::effect::Refusal;
 use crate::effect::broker::Broker;
 use crate::journal::Pending;
-use crate::report::Outcome;
+use crate::report::{self, Outcome};
 use crate::respond;
 use crate::sweep;
 
@@ -54,6 +54,7 @@ impl Daemon {
                 }
             };
             if swept.elapsed() >= sweep_in {
+                self.settings().await;
                 self.sweep().await;
                 (swept, sweep_in) = (Instant::now(), AT_LEAST);
             }
@@ -127,6 +128,8 @@ impl Daemon {
         if pending.message.is_some() {
             legacy::undo(self, &pending, settings).await;
         } else {
+            let program = program(settings, &pending.executable, pending.dialect);
+            self.log(&report::undone(&pending, &program, &report::now()));
             let outcome = self.call_back(&pending, settings).await;
             self.came(&outcome);
             self.log(&[line(&Outcome::of(&outcome))]);

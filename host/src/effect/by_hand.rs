@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::broker::{Broker, trouble};
 use super::context::Context;
@@ -31,7 +32,8 @@ impl Broker {
             response: BY_HAND.to_owned(),
             digest: String::new(),
             executable: String::new(),
-            dialect: Dialect::Ossec,
+            // Asked for again it gets the new time, as Wazuh has it.
+            dialect: Dialect::Wazuh4,
             event: Event {
                 srcip: Some(network.addr()),
                 ..Event::of(Action::Add)
@@ -89,6 +91,15 @@ impl Broker {
         // The effect is journaled; this is the closing remark.
         drop(finished);
         answer
+    }
+
+    /// Whether a daemon serves the installation: it keeps a lock for as long as it lives.
+    #[must_use]
+    pub fn daemon_runs(&self) -> bool {
+        let Ok(file) = std::fs::File::open(self.world.root.daemon()) else {
+            return false;
+        };
+        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
     }
 
     /// Gives up every hold on exactly that network, whoever has it; what nobody holds is

@@ -151,20 +151,19 @@ impl Desk {
         Ok(Self { to, next, broker })
     }
 
-    /// Begins a run: what comes back speaks for that run and no other.
-    pub async fn begin(&self, run: Run) -> Session {
+    /// Begins a run: what comes back speaks for that run and no other. Whatever it says
+    /// is heard after this.
+    #[must_use]
+    pub fn begin(&self, run: Run) -> Session {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let session = Session {
+        let run = Box::new(run);
+        // Nothing is to be heard, so nobody waits.
+        let (reply, _) = oneshot::channel();
+        let _ = self.to.send(Slip::Word(Word::Begin { id, run }, reply));
+        Session {
             to: self.to.clone(),
             id,
-        };
-        session
-            .records(Word::Begin {
-                id,
-                run: Box::new(run),
-            })
-            .await;
-        session
+        }
     }
 
     /// The host's own work on the broker, between the words of the runs; none when the

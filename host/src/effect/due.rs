@@ -77,6 +77,7 @@ impl Broker {
     /// # Errors
     /// When the journal does not answer.
     pub fn take_over(&mut self) -> Result<(), Refusal> {
+        self.journal()?.stays_open().map_err(trouble)?;
         let now = self.now()?;
         let _lock = self.lock(self.world.budget)?;
         self.journal()?.take_over(&now).map_err(trouble)

@@ -55,7 +55,7 @@ impl Broker {
                 let set = self.set(target.network, target.name);
                 self.carried_out(&intended, set)
             }
-            Err(trouble) => self.block_unjournaled(target.asked, target.name, &trouble),
+            Err(trouble) => self.block_unjournaled(context, target.asked, target.name, &trouble),
         }
     }
 
@@ -252,10 +252,14 @@ impl Broker {
     /// nothing would undo is not done.
     pub(super) fn block_unjournaled(
         &mut self,
+        context: &Context,
         network: IpNet,
         name: BackendName,
         why: &Refusal,
     ) -> Answer {
+        // With an execd behind it nobody knows how long it was meant to last.
+        let meant = context.run.term.as_ref().and_then(|term| term.lasts);
+        let lasts = meant.map_or(UNJOURNALED, |meant| meant.min(UNJOURNALED));
         let backend = self.backend(name)?;
         let timed = address::only(network).filter(|_| backend.has_timeouts());
         let Some(address) = timed else {
@@ -267,12 +271,12 @@ impl Broker {
         let before = backend.look(address).map_err(kernel)?;
         let expires_in = match before.map(|seen| seen.expires_in) {
             Some(None) => None,
-            Some(Some(left)) if left >= UNJOURNALED => Some(left),
+            Some(Some(left)) if left >= lasts => Some(left),
             _ => put(
                 backend,
                 Element {
                     address,
-                    timeout: UNJOURNALED,
+                    timeout: lasts,
                     unjournaled: true,
                 },
             )?,

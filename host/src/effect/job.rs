@@ -2,13 +2,16 @@
 //! nobody else, its end noted by the broker again.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::broker::{Broker, trouble};
 use super::context::{Context, patience};
 use super::desk::Reply;
 use super::{Answer, Done, Effect, Refusal, check, helper};
 use crate::conf::grants::Helper;
+
+/// A helper ends a moment before its run does: its guest hears of it, and the journal.
+const BEFORE_THE_GUEST: Duration = Duration::from_millis(100);
 
 /// A helper that is about to be started: it is granted, and written down.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ impl Job {
     #[must_use]
     pub fn run(self) -> Ran {
         let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = left.saturating_sub(BEFORE_THE_GUEST);
         let answer = if self.helper.detached {
             helper::detach(&self.helper, &self.argv, &self.retort, left)
         } else {

@@ -295,7 +295,13 @@ impl Broker {
                         let done = done.unwrap_or_else(|| Err(undone()));
                         self.carried_out(intended, done)
                     }
-                    Err(why) => self.block_unjournaled(block.aim.asked, block.aim.name, why),
+                    Err(why) => match self.context(block.id) {
+                        Some(context) => {
+                            let (asked, name) = (block.aim.asked, block.aim.name);
+                            self.block_unjournaled(&context, asked, name, why)
+                        }
+                        None => Err(undone()),
+                    },
                 };
                 self.answered(block.id, block.effect, answer)
             }

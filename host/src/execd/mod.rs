@@ -15,18 +15,26 @@ use anyhow::Context as _;
 use nix::unistd::{Gid, Group};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::conf::grants::OnStop;
-use crate::daemon::{Alone, Daemon, LAST_ORDERS, LAST_RELEASES, Quiet, Settings};
+use crate::daemon::{Alone, Daemon, LAST_ORDERS, LAST_RELEASES, Place, Quiet, Settings};
 use crate::event::Dialect;
 use crate::journal::Clock;
 use crate::message::execd::{self as message, Wanted};
 use crate::order::Order;
 use crate::root::Root;
 use pidfile::PidFile;
+use socket::Queue;
 
 /// Orders that are read from the queue before anything else gets its turn.
 const AT_ONCE: usize = 64;
+
+/// How often the queue's name is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Queues that are listened at: the present one, and those whose name was taken.
+const MOST_QUEUES: usize = 8;
 
 /// How the daemon was called.
 #[derive(Debug, Clone, Default)]
@@ -59,12 +67,8 @@ pub fn serve(root: &Root, retort: &Path, options: &Options) -> anyhow::Result<()
     }
     let _alone = Alone::take(root, "execd")?;
     let queue = match handed {
-        Some(socket) => socket::Queue {
-            socket,
-            path: None,
-            taken: false,
-        },
-        None => socket::bind(&socket::path(root, dialect), group, own_queue)?,
+        Some(socket) => Queue::handed(socket),
+        None => Queue::bind(socket::path(root, dialect), group, own_queue)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,12 +86,19 @@ pub fn serve(root: &Root, retort: &Path, options: &Options) -> anyhow::Result<()
         if let Some(Err(why)) = &pid_file {
             daemon.say(&format!("no pid file for the original's control program: {why}"));
         }
-        let done = Execd::new(Rc::clone(&daemon), options.debug).work(queue.socket).await;
-        if let Some(path) = &queue.path {
-            let _ = std::fs::remove_file(path);
-        }
-        done
+        Rc::new(Execd::new(Rc::clone(&daemon), options.debug))
+            .work(queue)
+            .await
     })
+}
+
+/// What restarts the daemons: the shipped component serves both of the original's names.
+fn restart(settings: &Settings) -> String {
+    let names = ["restart-wazuh", "restart-ossec"];
+    let there = names
+        .iter()
+        .find(|name| settings.place(name) != Place::Missing);
+    there.unwrap_or(&"restart-wazuh").to_string()
 }
 
 fn gid(name: &str) -> anyhow::Result<Gid> {
@@ -117,9 +128,7 @@ impl Execd {
     }
 
     /// Takes orders until a signal comes; then ends what has begun.
-    async fn work(self, socket: std::os::unix::net::UnixDatagram) -> anyhow::Result<()> {
-        socket.set_nonblocking(true)?;
-        let socket = UnixDatagram::from_std(socket)?;
+    async fn work(self: Rc<Self>, queue: Queue) -> anyhow::Result<()> {
         let mut stop = [
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -141,7 +150,7 @@ impl Execd {
             }
         };
         tokio::select! {
-            failed = self.listen(&socket) => failed?,
+            failed = Rc::clone(&self).stand(queue) => failed?,
             () = stopped => {}
             () = async { while hangup.recv().await.is_some() {} } => {}
         }
@@ -158,7 +167,40 @@ impl Execd {
         Ok(())
     }
 
-    async fn listen(&self, socket: &UnixDatagram) -> anyhow::Result<()> {
+    /// Listens at the queue, and looks after its name: whoever takes it, or removes it,
+    /// would take all orders from us without a word.
+    async fn stand(self: Rc<Self>, mut queue: Queue) -> anyhow::Result<()> {
+        let mut listening = JoinSet::new();
+        listening.spawn_local(Rc::clone(&self).listen(queue.socket()?));
+        let mut quiet = Quiet::default();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                Some(ended) = listening.join_next() => ended??,
+                _ = look.tick() => match queue.lost() {
+                    None => {}
+                    // Who is connected already goes on speaking to the old one.
+                    Some(why) if listening.len() < MOST_QUEUES => match queue.bind_again() {
+                        Ok(()) => {
+                            self.daemon.say(&format!("{why}; it is bound again"));
+                            listening.spawn_local(Rc::clone(&self).listen(queue.socket()?));
+                        }
+                        Err(e) => self.complain(&mut quiet, &format!("{why}, and no order reaches us: {e:#}")),
+                    },
+                    Some(why) => self.complain(&mut quiet, &format!("{why} again and again, and no order reaches us")),
+                },
+            }
+        }
+    }
+
+    fn complain(&self, quiet: &mut Quiet, what: &str) {
+        self.daemon.lost_queue();
+        if let Some(said) = quiet.hear(what) {
+            self.daemon.say(&said);
+        }
+    }
+
+    async fn listen(self: Rc<Self>, socket: UnixDatagram) -> anyhow::Result<()> {
         let mut datagram = vec![0; message::LONGEST];
         loop {
             socket.readable().await.context("wait for the queue")?;
@@ -197,8 +239,9 @@ impl Execd {
 
     async fn order(&self, datagram: &[u8]) -> Result<Order, String> {
         let settings = self.daemon.settings().await;
-        let dialect = settings.premises.grants.dialect;
-        let called = message::read(datagram, dialect).map_err(|why| why.to_string())?;
+        let configured = settings.premises.grants.dialect;
+        let called = message::read(datagram, configured).map_err(|why| why.to_string())?;
+        let dialect = called.dialect;
         let (executable, seconds) = match called.name {
             Wanted::Named(name) => {
                 let found = settings.named(&name);
@@ -207,7 +250,7 @@ impl Execd {
                 (executable.to_owned(), timeout)
             }
             Wanted::Custom(file) => (file, 0),
-            Wanted::Restart => ("restart-wazuh".to_owned(), 0),
+            Wanted::Restart => (restart(&settings), 0),
         };
         let program = match dialect {
             Dialect::Ossec => settings.premises.root.bin().join(&executable),

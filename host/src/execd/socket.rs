@@ -23,12 +23,93 @@ const MODE: Mode = Mode::from_bits_truncate(0o660);
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// Where orders come from.
-    pub(super) socket: UnixDatagram,
+    /// Where orders come from; none once somebody listens there.
+    socket: Option<UnixDatagram>,
     /// Its name; none where the service manager keeps it.
-    pub(super) path: Option<PathBuf>,
+    post: Option<Post>,
     /// It was taken from a daemon that serves it still.
     pub(super) taken: bool,
+}
+
+/// A name that is ours to keep.
+#[derive(Debug)]
+struct Post {
+    path: PathBuf,
+    group: Option<Gid>,
+    own_queue: bool,
+    /// What stands there when it is ours.
+    inode: Option<(u64, u64)>,
+}
+
+impl Queue {
+    /// One that the service manager handed over, and whose name it keeps.
+    pub(super) fn handed(socket: UnixDatagram) -> Self {
+        Self {
+            socket: Some(socket),
+            post: None,
+            taken: false,
+        }
+    }
+
+    /// Binds the queue at `path`. A name that is left over from a daemon that is gone is
+    /// taken over; one that a daemon serves only with `own_queue`.
+    pub(super) fn bind(path: PathBuf, group: Option<Gid>, own_queue: bool) -> anyhow::Result<Self> {
+        let (socket, taken) = bind(&path, group, own_queue)?;
+        let inode = inode(&path);
+        Ok(Self {
+            socket: Some(socket),
+            post: Some(Post {
+                path,
+                group,
+                own_queue,
+                inode,
+            }),
+            taken,
+        })
+    }
+
+    /// The socket, for whoever listens.
+    pub(super) fn socket(&mut self) -> anyhow::Result<tokio::net::UnixDatagram> {
+        let socket = self.socket.take().context("somebody listens already")?;
+        socket.set_nonblocking(true)?;
+        Ok(tokio::net::UnixDatagram::from_std(socket)?)
+    }
+
+    /// Whether its name leads to us no more, in words.
+    pub(super) fn lost(&self) -> Option<String> {
+        let post = self.post.as_ref()?;
+        let shown = post.path.display();
+        match inode(&post.path) {
+            now if now == post.inode => None,
+            None => Some(format!("{shown}: the queue was removed")),
+            Some(_) => Some(format!("{shown}: somebody else has bound the queue")),
+        }
+    }
+
+    /// Binds the name again, under the same conditions as the first time.
+    pub(super) fn bind_again(&mut self) -> anyhow::Result<()> {
+        let post = self.post.as_mut().context("the service manager keeps it")?;
+        let (socket, _) = bind(&post.path, post.group, post.own_queue)?;
+        post.inode = inode(&post.path);
+        self.socket = Some(socket);
+        Ok(())
+    }
+}
+
+impl Drop for Queue {
+    /// The name goes with the daemon, if it is ours.
+    fn drop(&mut self) {
+        if let Some(post) = &self.post
+            && inode(&post.path) == post.inode
+        {
+            let _ = std::fs::remove_file(&post.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// Where the queue of that dialect is.
@@ -45,9 +126,8 @@ pub(super) fn handed() -> Option<UnixDatagram> {
     (0..handed.len().min(MOST_HANDED)).find_map(|at| handed.take_unix_datagram(at).ok().flatten())
 }
 
-/// Binds the queue at `path`. A name that is left over from a daemon that is gone is
-/// taken over; one that a daemon serves only with `own_queue`.
-pub(super) fn bind(path: &Path, group: Option<Gid>, own_queue: bool) -> anyhow::Result<Queue> {
+/// The socket, and whether it was taken from a daemon that serves it still.
+fn bind(path: &Path, group: Option<Gid>, own_queue: bool) -> anyhow::Result<(UnixDatagram, bool)> {
     let shown = path.display();
     let folder = path.parent().context("the queue has no folder")?;
     let meta = std::fs::metadata(folder)
@@ -68,11 +148,7 @@ pub(super) fn bind(path: &Path, group: Option<Gid>, own_queue: bool) -> anyhow::
     }
     let group = group.unwrap_or(Gid::from_raw(meta.gid()));
     let socket = bind_for(path, group).with_context(|| format!("{shown}: bind the queue"))?;
-    Ok(Queue {
-        socket,
-        path: Some(path.to_owned()),
-        taken,
-    })
+    Ok((socket, taken))
 }
 
 /// Binds with mode and group from the first moment: the folder is writable by that

@@ -10,6 +10,17 @@ use super::{Error, Journal, Now, State};
 use crate::address;
 
 impl Journal {
+    /// For a process that keeps it open: the log is emptied seldom, because each time
+    /// waits for the disk twice. It has at most 16 MiB then.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn stays_open(&self) -> Result<(), Error> {
+        self.connection
+            .execute_batch("PRAGMA wal_autocheckpoint = 4096")
+            .map_err(|e| self.wrong(e))
+    }
+
     /// From now on every write is a part of one transaction, which waits for the disk
     /// when it ends if it is `durable`.
     ///

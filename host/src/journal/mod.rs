@@ -5,6 +5,7 @@
 //! A *run* is one invocation; a *hold* is one response's claim on a host or network. The
 //! same claim asked for again is the same hold, with a new deadline.
 
+mod carry;
 mod due;
 mod group;
 mod history;
@@ -12,6 +13,7 @@ mod hold;
 mod intent;
 mod lock;
 mod now;
+mod offender;
 mod owed;
 mod pending;
 mod position;
@@ -33,6 +35,7 @@ pub use hold::{Hold, State};
 pub use intent::{Intended, Intent, Run, SITE};
 pub use lock::{Latch, Lock};
 pub use now::{Clock, Now, Owner};
+pub use offender::lasts;
 pub use owed::{Debt, Owed, Slot};
 pub use pending::{Door, Entered, Pending, Term};
 pub use position::Position;
@@ -138,6 +141,9 @@ pub enum Error {
     },
 }
 
+/// Statements that stay compiled: all that there are.
+const STATEMENTS: usize = 128;
+
 /// The journal, open.
 #[derive(Debug)]
 pub struct Journal {
@@ -203,6 +209,9 @@ impl Journal {
             file: identity(path),
             stale: Cell::new(false),
         };
+        journal
+            .connection
+            .set_prepared_statement_cache_capacity(STATEMENTS);
         journal
             .connection
             .busy_timeout(busy)

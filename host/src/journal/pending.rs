@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::history::begin;
 use super::hold::{json, seconds, unjson};
+use super::offender::{climb, lasts};
 use super::{Error, Invocation, Journal, Now};
 use crate::event::{Dialect, Event};
 
@@ -246,55 +247,6 @@ fn open(t: &Connection, response: &str, key: &str) -> rusqlite::Result<Open> {
         },
         Some(_) => Open::Undoing,
     })
-}
-
-/// How long the block stands on that step of the ladder: the last one for ever after.
-fn lasts(timeout: Duration, ladder: &[u32], step: u32) -> Duration {
-    let at = usize::try_from(step).unwrap_or(usize::MAX).checked_sub(1);
-    let minutes = at.and_then(|at| ladder.get(at).or(ladder.last()));
-    minutes.map_or(timeout, |minutes| {
-        Duration::from_secs(u64::from(*minutes).saturating_mul(60))
-    })
-}
-
-/// Counts an offence; which one it is, from 0.
-fn climb(
-    t: &Connection,
-    now: &Now,
-    response: &str,
-    key: &str,
-    term: &Term,
-) -> rusqlite::Result<u32> {
-    if term.ladder.is_empty() {
-        return Ok(0);
-    }
-    let wall = now.wall.as_secs_f64();
-    let before: Option<u32> = t
-        .prepare_cached(
-            "SELECT count FROM offender WHERE response = ?1 AND key = ?2 AND ?3 - last < ?4",
-        )?
-        .query_row(
-            params![response, key, wall, term.decay.as_secs_f64()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let step = before.map_or(0, |count| count.saturating_add(1));
-    t.prepare_cached(
-        "INSERT OR REPLACE INTO offender (response, key, count, last) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![response, key, step, wall])?;
-    forget(t, wall, term.decay)?;
-    Ok(step)
-}
-
-/// Offenders who were quiet for long enough, a few at a time.
-fn forget(t: &Connection, wall: f64, decay: Duration) -> rusqlite::Result<()> {
-    t.prepare_cached(
-        "DELETE FROM offender WHERE (response, key) IN
-         (SELECT response, key FROM offender WHERE last <= ?1 LIMIT 4)",
-    )?
-    .execute([wall - decay.as_secs_f64()])
-    .map(drop)
 }
 
 fn insert(

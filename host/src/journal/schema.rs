@@ -7,6 +7,9 @@ use super::{Error, Journal};
 /// The layout of this version.
 const LAYOUT: i64 = 2;
 
+/// How soon a switch to the write-ahead log is tried again.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(2);
+
 const TABLES: &str = "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -104,10 +107,7 @@ pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
     if found == LAYOUT {
         return Ok(());
     }
-    journal
-        .connection
-        .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
-        .map_err(sql)?;
+    write_ahead(journal)?;
     // Several first runs at once: one of them makes the tables.
     journal
         .connection
@@ -122,6 +122,23 @@ pub(super) fn prepare(journal: &Journal) -> Result<(), Error> {
     let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
     journal.connection.execute_batch(end).map_err(sql)?;
     made
+}
+
+/// Switches to the write-ahead log. SQLite does not wait for others here, however long it
+/// may: several first runs at once have to.
+fn write_ahead(journal: &Journal) -> Result<(), Error> {
+    let started = std::time::Instant::now();
+    loop {
+        let switched = journal
+            .connection
+            .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()));
+        match switched.map_err(|e| journal.wrong(e)) {
+            Err(Error::Busy { .. }) if started.elapsed() < journal.busy => {
+                std::thread::sleep(AGAIN);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The layout of the file: 0 for a new one.

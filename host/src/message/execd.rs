@@ -28,6 +28,8 @@ pub struct Called {
     pub name: Wanted,
     /// With what.
     pub body: Body,
+    /// Who speaks: JSON is Wazuh's, whatever is configured.
+    pub dialect: Dialect,
 }
 
 /// What is to run.
@@ -79,30 +81,32 @@ pub fn read(datagram: &[u8], dialect: Dialect) -> Result<Called, Refused> {
     if text.is_empty() {
         return Err(Refused::Empty);
     }
-    match dialect {
-        Dialect::Ossec => text_order(text.get(..LONGEST_TEXT).unwrap_or(text)),
-        Dialect::Wazuh4 => {
-            let json = json::parse(text).map_err(Refused::NotJson)?;
-            let name = member(&json, "command")?;
-            Ok(Called {
-                name: wanted(&name),
-                body: Body::Message(json),
-            })
-        }
-        Dialect::Wazuh5 => {
-            let json = json::parse(text).map_err(Refused::NotJson)?;
-            // execd puts its own beside it: an event that brings one chooses.
-            if !matches!(json.get("command"), Ok(None)) {
-                let twice = Malformed::Ambiguous("command".to_owned());
-                return Err(Refused::NoCommand(twice));
-            }
-            let name = member(&json, "wazuh.active_response.executable")?;
-            Ok(Called {
-                name: Wanted::Custom(name),
-                body: Body::Message(json),
-            })
-        }
+    if dialect == Dialect::Ossec && text.first() != Some(&b'{') {
+        return text_order(text.get(..LONGEST_TEXT).unwrap_or(text));
     }
+    let json = json::parse(text).map_err(Refused::NotJson)?;
+    let event = json
+        .get("wazuh")
+        .is_ok_and(|wazuh| wazuh.is_some_and(Json::is_object));
+    if !event && dialect != Dialect::Wazuh5 {
+        let name = member(&json, "command")?;
+        return Ok(Called {
+            name: wanted(&name),
+            body: Body::Message(json),
+            dialect: Dialect::Wazuh4,
+        });
+    }
+    // execd puts its own beside it: an event that brings one chooses.
+    if !matches!(json.get("command"), Ok(None)) {
+        let twice = Malformed::Ambiguous("command".to_owned());
+        return Err(Refused::NoCommand(twice));
+    }
+    let name = member(&json, "wazuh.active_response.executable")?;
+    Ok(Called {
+        name: Wanted::Custom(name),
+        body: Body::Message(json),
+        dialect: Dialect::Wazuh5,
+    })
 }
 
 fn text_order(text: &[u8]) -> Result<Called, Refused> {
@@ -119,6 +123,7 @@ fn text_order(text: &[u8]) -> Result<Called, Refused> {
         _ => Ok(Called {
             name: wanted(&name),
             body: Body::Fields(fields),
+            dialect: Dialect::Ossec,
         }),
     }
 }

@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 
 use crate::escape::{escape, is_hostile};
 use crate::event::Dialect;
-use crate::message::json::Json;
+use crate::journal::Pending;
+use crate::message::json::{self, Json};
 use crate::message::{Echo, Request};
 
 /// Words of OSSEC's line after the program: action, user, ip, alert id, rule id.
@@ -36,6 +37,51 @@ pub fn started(request: &Request, program: &str, now: &ZonedDateTime) -> Vec<Str
             wazuh_line(program, &echo(json, program, request.dialect), now),
         ],
     }
+}
+
+/// The lines that the original writes when it takes a block back at its time. The alert
+/// is gone by then; what its rules look at is kept.
+#[must_use]
+pub fn undone(pending: &Pending, program: &str, now: &ZonedDateTime) -> Vec<String> {
+    if pending.executable.is_empty() {
+        return Vec::new();
+    }
+    let event = &pending.event;
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    if pending.dialect == Dialect::Ossec {
+        let srcip = event.srcip.map(|ip| ip.to_string());
+        let words = [
+            "delete".to_owned(),
+            or_none(&event.user),
+            or_none(&srcip),
+            or_none(&event.alert_id),
+            or_none(&event.rule_id),
+        ];
+        let mut line = format!("{} {}", date(now), word(program));
+        for text in words {
+            line.push(' ');
+            line.push_str(&word(&text));
+        }
+        return vec![line];
+    }
+    let json = serde_json::json!({
+        "version": 1,
+        "origin": { "name": "", "module": "wazuh-execd" },
+        "command": "delete",
+        "parameters": {
+            "extra_args": event.extra_args,
+            "alert": {
+                "id": event.alert_id,
+                "rule": { "id": event.rule_id, "level": event.rule_level },
+                "data": { "srcip": event.srcip, "dstuser": event.user },
+            },
+        },
+    });
+    let message = json::parse(json.to_string().as_bytes());
+    let told = message.map(|json| echo(&json, program, Dialect::Wazuh4));
+    told.map(|text| wazuh_line(program, &text, now))
+        .into_iter()
+        .collect()
 }
 
 /// A line in the form of Wazuh's programs. `text` is escaped already.

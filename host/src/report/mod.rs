@@ -14,7 +14,7 @@ mod tests;
 
 pub use crate::escape::escape;
 pub use clock::now;
-pub use line::{Outcome, date, echo, outcome_line, started, wazuh_line};
+pub use line::{Outcome, date, echo, outcome_line, started, undone, wazuh_line};
 pub use log::{Log, Refused};
 pub use prometheus::prometheus;
 pub use summary::effect;

@@ -113,6 +113,11 @@ pub fn prometheus(status: &Status) -> String {
             counts.repaired,
         ),
         (
+            "retort_queue_lost_total",
+            "Seconds in which the queue was somebody else's.",
+            counts.lost_queue,
+        ),
+        (
             "retort_misconfigured_total",
             "Configurations that could not be read.",
             counts.misconfigured,

@@ -232,7 +232,7 @@ async fn let_go(desk: &Desk, run: Run, why: &str) -> Outcome {
     };
     let (response, event) = (run.response.clone(), run.event.clone());
     let records = bounded(run.left, async {
-        let session = desk.begin(run).await;
+        let session = desk.begin(run);
         session.release().await;
         session
             .finish(verdict.name(), serde_json::Value::Null)
@@ -288,16 +288,7 @@ pub async fn conduct(
         term: asked.term.clone(),
         message: None,
     };
-    let Ok(session) = tokio::time::timeout(left(), context.desk.begin(run)).await else {
-        return outcome(
-            loaded,
-            event,
-            Some(Verdict::Wall),
-            Used::default(),
-            Vec::new(),
-            Vec::new(),
-        );
-    };
+    let session = context.desk.begin(run);
     if asked.term.is_some() && event.action == Action::Add {
         let entered = tokio::time::timeout(left(), enter(&session)).await;
         // Where the journal does not answer the response runs: the broker says of each

@@ -29,9 +29,9 @@ const MEMORY_RESERVATION: u64 = 64 << 20;
 /// where the kernel can't say which pages were touched.
 const KEPT_MEMORY: usize = 64 << 10;
 
-/// Guests that a daemon runs at one time: eight responses that all hang leave room for
+/// Guests that a daemon runs at one time: three responses that all hang leave room for
 /// the others. The pool is address space; what no guest touches costs nothing.
-pub const POOLED: usize = 128;
+pub const POOLED: usize = 256;
 
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

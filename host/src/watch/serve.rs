@@ -201,7 +201,11 @@ impl Watch {
             self.settings = settings;
         }
         self.daemon.received();
+        let before = self.watcher.counts().malformed;
         let answer = self.watcher.hear(line, Instant::now());
+        if self.watcher.counts().malformed > before {
+            self.daemon.malformed();
+        }
         for said in &answer.said {
             self.daemon.note(said);
         }

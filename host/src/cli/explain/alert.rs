@@ -18,6 +18,7 @@ use crate::decide::location::Place;
 use crate::decide::selectors::Rule;
 use crate::effect::broker::Broker;
 use crate::event::{Dialect, Field};
+use crate::journal;
 use crate::message::json;
 use crate::premises::Premises;
 use crate::report;
@@ -214,7 +215,51 @@ fn obstacles(
     if held.is_some_and(|holds| !holds.is_empty()) {
         obstacles.push(format!("{srcip} is held already: its deadline starts anew"));
     }
+    let told = [
+        offender(premises, broker, block, response, &key),
+        budget(premises, broker, response),
+    ];
+    obstacles.extend(told.into_iter().flatten());
     obstacles
+}
+
+/// The step of the ladder that this would be.
+fn offender(
+    premises: &Premises,
+    broker: &mut Broker,
+    block: &Block,
+    response: &str,
+    key: &str,
+) -> Option<String> {
+    let ladder = &premises.conf.repeated_offenders;
+    let timeout = block.timeout().filter(|_| !ladder.is_empty())?;
+    let now = broker.now().ok()?;
+    let journal = broker.journal().ok()?;
+    let step = journal
+        .next_step(&now, response, key, premises.grants.decay)
+        .ok()?;
+    let lasts = humantime::format_duration(journal::lasts(timeout, ladder, step));
+    (step > 0)
+        .then(|| format!("it is a repeated offender, on step {step} of the ladder: for {lasts}"))
+}
+
+/// What is spent of the budgets.
+fn budget(premises: &Premises, broker: &mut Broker, response: &str) -> Option<String> {
+    let grants = premises.grants.response(response);
+    let (own, global) = (
+        grants.firewall?.per_minute,
+        premises.grants.firewall.per_minute,
+    );
+    let now = broker.now().ok()?;
+    let journal = broker.journal().ok()?;
+    let minute = std::time::Duration::from_secs(60);
+    let of_response = journal.recent_blocks(&now, Some(response), minute).ok()?;
+    let of_all = journal.recent_blocks(&now, None, minute).ok()?;
+    (of_response >= own || of_all >= global).then(|| {
+        format!(
+            "the budget is spent ({of_response} of {own} blocks a minute for {response}, {of_all} of {global} in all): it would be blocked for 60 s only"
+        )
+    })
 }
 
 fn in_words(one: &Considered, conf: &OssecConf) -> String {

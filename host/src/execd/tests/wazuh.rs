@@ -71,7 +71,9 @@ impl Host {
         let names = std::fs::read_dir(&folder)
             .unwrap()
             .map(|e| e.unwrap().path());
-        let mut names: Vec<PathBuf> = names.collect();
+        // One that was ended while it wrote left a part of it.
+        let whole = |path: &PathBuf| path.extension().is_none();
+        let mut names: Vec<PathBuf> = names.filter(whole).collect();
         names.sort();
         let mut told = Vec::new();
         for path in names {

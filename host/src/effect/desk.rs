@@ -217,7 +217,9 @@ fn serve(mut broker: Broker, slips: &mpsc::Receiver<Slip>, back: &mpsc::Sender<S
                 Slip::Close => closing = true,
             }
         }
-        let heard: Vec<Heard> = if words.len() <= 1 {
+        // A run that begins waits for nothing: with it one word is alone still.
+        let waits = |word: &&Word| !matches!(word, Word::Begin { .. });
+        let heard: Vec<Heard> = if words.iter().filter(waits).count() <= 1 {
             words.into_iter().map(|word| broker.listen(word)).collect()
         } else {
             broker.listen_to_all(words)

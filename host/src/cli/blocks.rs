@@ -164,10 +164,17 @@ fn effect_lines(run: &Past) -> Vec<String> {
     let told = run.told.get("records").cloned().unwrap_or_default();
     let told: Vec<Record> = serde_json::from_value(told).unwrap_or_default();
     if told.is_empty() {
-        run.effects.iter().map(effect_line).collect()
-    } else {
-        told.iter().map(report::effect).collect()
+        return run.effects.iter().map(effect_line).collect();
     }
+    // What became of a hold since its run ended, and by whom.
+    let since = run
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effected::Hold { how: Some(_), .. }));
+    told.iter()
+        .map(report::effect)
+        .chain(since.map(effect_line))
+        .collect()
 }
 
 fn effect_line(effect: &Effected) -> String {
@@ -216,6 +223,7 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
         && let Some(records) = by_hand::records_of(root, &Ask::Unblock { network })?
         && !records.is_empty()
     {
+        by_hand::log(root, "delete", &records);
         return records_output(&records, "");
     }
     let mut broker = broker(root)?;
@@ -247,6 +255,9 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
             );
         }
     };
+    if !dry_run {
+        by_hand::log(root, "delete", &records);
+    }
     records_output(&records, &format!("{spelled} was not blocked"))
 }
 

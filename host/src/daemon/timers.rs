@@ -38,8 +38,7 @@ const TROUBLE: Duration = Duration::from_millis(200);
 impl Daemon {
     /// Undoes what is due, for as long as the daemon lives.
     pub async fn keep_time(self: Rc<Self>) {
-        // Until then nothing of an earlier boot is due.
-        if self.insist(|broker| broker.take_over()).await.is_none() {
+        if self.take_over().await.is_none() {
             return;
         }
         let mut swept = Instant::now();
@@ -80,6 +79,12 @@ impl Daemon {
                 () = self.ended.notified(), if self.under_way.get() >= UNDER_WAY => {}
             }
         }
+    }
+
+    /// Takes over what the daemon before left: until then nothing of an earlier boot is
+    /// due. None when the broker has stopped.
+    pub async fn take_over(&self) -> Option<()> {
+        self.insist(|broker| broker.take_over()).await
     }
 
     /// Takes what is due from the journal, and begins to undo it. None when the broker

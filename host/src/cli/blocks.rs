@@ -1,13 +1,12 @@
 //! `retort blocks list`, `unblock`, `sweep`: what stands, and what goes.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Output, by_hand};
+use super::{Output, by_hand, names};
 use crate::address;
 use crate::conf::grants::BackendName;
 use crate::control::Ask;
@@ -333,7 +332,7 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         let holds: Vec<Hold> = due.into_iter().map(|due| due.hold).collect();
         return records_output(&observed(&holds), "nothing is due");
     }
-    refresh(&mut broker);
+    names::refresh(&mut broker);
     let mut records = Vec::new();
     loop {
         let swept = sweep::sweep(&mut broker, sweep::AT_ONCE).map_err(anyhow_of)?;
@@ -361,30 +360,6 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         .chain(repairs)
         .collect();
     Ok(Output::new(human, &told)?.failed_if(failed))
-}
-
-/// Looks the protected names up, here where waiting for DNS is allowed. A name that
-/// is not found keeps what it stood for.
-pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, String>)> {
-    use std::net::ToSocketAddrs as _;
-    let names = broker.names();
-    names
-        .into_iter()
-        .map(|name| {
-            let found = (name.as_str(), 0_u16)
-                .to_socket_addrs()
-                .map_err(|e| e.to_string());
-            let found = found.and_then(|addresses| {
-                let addresses: Vec<IpAddr> =
-                    addresses.map(|a| address::canonical(a.ip())).collect();
-                broker
-                    .remember(&name, &addresses)
-                    .map_err(|refusal| refusal.reason)?;
-                Ok(addresses)
-            });
-            (name, found)
-        })
-        .collect()
 }
 
 pub(super) fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {

@@ -10,6 +10,7 @@ mod follow;
 mod inspect;
 pub mod install;
 mod manifest;
+mod names;
 mod placing;
 mod run;
 mod status;

@@ -52,7 +52,7 @@ fn its_status_counts_and_never_names_an_address() {
     assert_eq!(status["daemon"]["counts"]["denied"]["firewall-drop"], 1);
     assert_eq!(status["journal"]["holds"]["firewall-drop"], 1);
     assert_eq!(status["journal"]["pending"], 2, "{status}");
-    let page = root.retort(&["status", "--prometheus"]).stdout;
+    let page = root.retort(&["--output", "prometheus", "status"]).stdout;
     let page = String::from_utf8(page).unwrap();
     assert!(
         page.contains("retort_invocations_total{response=\"firewall-drop\",verdict=\"ok\"} 1\n"),

@@ -113,10 +113,10 @@ fn a_killed_watch_goes_on_where_it_was() {
         root.blocked().len(),
         daemon.said()
     );
+    daemon.stop();
     // Those that were under way when it was killed may have said nothing.
     let before = adds(&root);
     assert!(before <= 61, "{before}: none twice");
-    daemon.stop();
     let daemon = watch(&root);
     write(&root, &alert(62, 5712, "203.0.113.62"));
     assert!(gets_blocked(&root, "203.0.113.62"), "{:?}", daemon.said());
@@ -174,4 +174,18 @@ fn our_own_log_starts_nothing() {
     write(&root, &alert(2, 5712, "203.0.113.2"));
     assert!(gets_blocked(&root, "203.0.113.2"), "{:?}", daemon.said());
     assert_eq!(root.blocked(), ["203.0.113.2"]);
+}
+
+#[test]
+fn a_file_that_is_emptied_and_filled_to_its_old_length_is_read_again() {
+    let root = root();
+    write(&root, "");
+    let daemon = watch(&root);
+    write(&root, &alert(1, 5712, "203.0.113.1"));
+    assert!(gets_blocked(&root, "203.0.113.1"));
+    let path = root.path().join("logs/alerts/alerts.json");
+    let next = alert(2, 5712, "203.0.113.2");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), next.len() as u64);
+    std::fs::write(&path, next).unwrap();
+    assert!(gets_blocked(&root, "203.0.113.2"), "{:?}", daemon.said());
 }

@@ -243,6 +243,19 @@ fn the_queue_of_a_running_original_is_taken_only_where_the_grants_say_so() {
     drop(original);
 }
 
+/// SIGTERM to whoever has written that he serves the installation.
+fn stop_serving(root: &Root) {
+    let text = std::fs::read_to_string(root.path().join("retort/daemon")).unwrap();
+    let pid = text
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .trim_end_matches(')');
+    let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+}
+
 #[test]
 fn a_queue_that_the_service_manager_keeps_outlives_the_daemon() {
     let root = root();
@@ -268,38 +281,12 @@ for _ in range(2):
     let daemon = Daemon::start(&root, program, "queue/alerts/execq");
     daemon.send(&order("firewall-drop600", "203.0.113.7"));
     assert!(gets_blocked(&root, "203.0.113.7"), "{:?}", daemon.said());
-    let text = std::fs::read_to_string(root.path().join("retort/daemon")).unwrap();
-    let pid: i32 = text
-        .trim()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .trim_end_matches(')')
-        .parse()
-        .unwrap();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
+    stop_serving(&root);
     // Sent while no daemon is there, or the next one is on its way: nothing is lost.
     daemon.send(&order("firewall-drop600", "203.0.113.8"));
     assert!(gets_blocked(&root, "203.0.113.8"), "{:?}", daemon.said());
     assert!(path.exists());
-    let text = std::fs::read_to_string(root.path().join("retort/daemon")).unwrap();
-    let pid: i32 = text
-        .trim()
-        .rsplit(' ')
-        .next()
-        .unwrap()
-        .trim_end_matches(')')
-        .parse()
-        .unwrap();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
+    stop_serving(&root);
     assert_eq!(daemon.end(), Some(0));
 }
 

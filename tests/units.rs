@@ -51,20 +51,22 @@ fn capabilities(unit: &str) -> String {
     format!("-all{}", names.collect::<String>())
 }
 
-#[test]
-fn what_their_units_leave_is_enough_for_sweep_and_check() {
-    let root = Root::with(
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        "ossec",
-        "nftables",
-    );
-    // As OSSEC has it: folders of its own users, closed to others.
+/// As OSSEC has it: folders of its own users, closed to others.
+fn closed() -> Root {
+    let component = guests::response("firewall-drop");
+    let root = Root::with(&[("firewall-drop", &component)], "ossec", "nftables");
     for folder in ["etc/shared", "logs"] {
         let path = root.path().join(folder);
         std::os::unix::fs::chown(&path, Some(48_001), Some(48_000)).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
         std::fs::set_permissions(&path, mode).unwrap();
     }
+    root
+}
+
+#[test]
+fn what_their_units_leave_is_enough_for_sweep_and_check() {
+    let root = closed();
     root.ar_conf("firewall-drop60 - firewall-drop - 60\n");
     let host = Netns::new("units");
     let event = root.path().join("event.json");
@@ -108,17 +110,7 @@ fn what_their_units_leave_is_enough_for_sweep_and_check() {
 
 #[test]
 fn what_its_unit_leaves_is_enough_for_the_daemon() {
-    let root = Root::with(
-        &[("firewall-drop", &guests::response("firewall-drop"))],
-        "ossec",
-        "nftables",
-    );
-    for folder in ["etc/shared", "logs"] {
-        let path = root.path().join(folder);
-        std::os::unix::fs::chown(&path, Some(48_001), Some(48_000)).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
-        std::fs::set_permissions(&path, mode).unwrap();
-    }
+    let root = closed();
     root.ar_conf("firewall-drop1 - firewall-drop - 1\n");
     let host = Netns::new("unit");
     let mut program = host.command("setpriv");

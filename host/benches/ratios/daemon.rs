@@ -176,7 +176,7 @@ fn measured() {
         .collect();
     singles.sort();
     println!(
-        "from a datagram to durable and in the kernel: median {:.0?}, p99 {:.0?}",
+        "from a datagram to durable and in the kernel: median {:.2?}, p99 {:.2?}",
         singles[SINGLES / 2],
         singles[SINGLES * 99 / 100]
     );

@@ -1,13 +1,12 @@
 //! `retort blocks list`, `unblock`, `sweep`: what stands, and what goes.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Output, by_hand};
+use super::{Output, by_hand, names};
 use crate::address;
 use crate::conf::grants::BackendName;
 use crate::control::Ask;
@@ -164,10 +163,17 @@ fn effect_lines(run: &Past) -> Vec<String> {
     let told = run.told.get("records").cloned().unwrap_or_default();
     let told: Vec<Record> = serde_json::from_value(told).unwrap_or_default();
     if told.is_empty() {
-        run.effects.iter().map(effect_line).collect()
-    } else {
-        told.iter().map(report::effect).collect()
+        return run.effects.iter().map(effect_line).collect();
     }
+    // What became of a hold since its run ended, and by whom.
+    let since = run
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effected::Hold { how: Some(_), .. }));
+    told.iter()
+        .map(report::effect)
+        .chain(since.map(effect_line))
+        .collect()
 }
 
 fn effect_line(effect: &Effected) -> String {
@@ -216,6 +222,7 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
         && let Some(records) = by_hand::records_of(root, &Ask::Unblock { network })?
         && !records.is_empty()
     {
+        by_hand::log(root, "delete", &records);
         return records_output(&records, "");
     }
     let mut broker = broker(root)?;
@@ -247,6 +254,9 @@ pub(super) fn unblock(root: &Root, network: IpNet, dry_run: bool) -> anyhow::Res
             );
         }
     };
+    if !dry_run {
+        by_hand::log(root, "delete", &records);
+    }
     records_output(&records, &format!("{spelled} was not blocked"))
 }
 
@@ -322,7 +332,7 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         let holds: Vec<Hold> = due.into_iter().map(|due| due.hold).collect();
         return records_output(&observed(&holds), "nothing is due");
     }
-    refresh(&mut broker);
+    names::refresh(&mut broker);
     let mut records = Vec::new();
     loop {
         let swept = sweep::sweep(&mut broker, sweep::AT_ONCE).map_err(anyhow_of)?;
@@ -350,30 +360,6 @@ pub(super) fn sweep(root: &Root, dry_run: bool) -> anyhow::Result<Output> {
         .chain(repairs)
         .collect();
     Ok(Output::new(human, &told)?.failed_if(failed))
-}
-
-/// Looks the protected names up, here where waiting for DNS is allowed. A name that
-/// is not found keeps what it stood for.
-pub(super) fn refresh(broker: &mut Broker) -> Vec<(String, Result<Vec<IpAddr>, String>)> {
-    use std::net::ToSocketAddrs as _;
-    let names = broker.names();
-    names
-        .into_iter()
-        .map(|name| {
-            let found = (name.as_str(), 0_u16)
-                .to_socket_addrs()
-                .map_err(|e| e.to_string());
-            let found = found.and_then(|addresses| {
-                let addresses: Vec<IpAddr> =
-                    addresses.map(|a| address::canonical(a.ip())).collect();
-                broker
-                    .remember(&name, &addresses)
-                    .map_err(|refusal| refusal.reason)?;
-                Ok(addresses)
-            });
-            (name, found)
-        })
-        .collect()
 }
 
 pub(super) fn records_output(records: &[Record], nothing: &str) -> anyhow::Result<Output> {

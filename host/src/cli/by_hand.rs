@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use cap_std::fs::Dir;
 use ipnet::IpNet;
 
 use super::Output;
 use super::blocks::{self, PATIENCE};
 use crate::control::{self, Ask, Told};
+use crate::effect::by_hand::BY_HAND;
 use crate::effect::{Effect, Record};
 use crate::premises;
+use crate::report;
 use crate::root::Root;
 
 pub(super) fn add(root: &Root, network: IpNet, lasts: Option<Duration>) -> anyhow::Result<Output> {
@@ -25,7 +28,31 @@ pub(super) fn add(root: &Root, network: IpNet, lasts: Option<Duration>) -> anyho
             vec![Record { effect, answer }]
         }
     };
+    log(root, "add", &records);
     blocks::records_output(&records, "nothing was done")
+}
+
+/// What was done by hand stands in the log with everything else. One that can't be
+/// written is no reason not to act; `retort check` says what is wrong with it.
+pub(super) fn log(root: &Root, action: &str, records: &[Record]) {
+    if records.is_empty() {
+        return;
+    }
+    let outcome = report::Outcome {
+        response: BY_HAND.to_owned(),
+        action: action.to_owned(),
+        verdict: "by hand".to_owned(),
+        effects: records.iter().map(report::effect).collect(),
+        ..report::Outcome::default()
+    };
+    let line = report::outcome_line(&outcome, &report::now());
+    let logs = Dir::open_ambient_dir(root.logs(), cap_std::ambient_authority());
+    let written = logs
+        .map_err(anyhow::Error::from)
+        .and_then(|logs| Ok(report::Log::open(&logs)?.append(&line)?));
+    if let Err(why) = written {
+        eprintln!("retort: {why:#}");
+    }
 }
 
 /// What the daemon did; none where there is no daemon.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::manifest::{Kind, Manifest};
 use super::placing::{self, Placing};
 use super::steps::Steps;
-use super::{Output, blocks, dialect, dialect_name};
+use super::{Output, blocks, dialect, dialect_name, names};
 use crate::backend;
 use crate::backend::nftables::Nftables;
 use crate::conf::executable::Name;
@@ -201,7 +201,7 @@ fn settle(root: &Root, retort: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let mut broker = Broker::new(premises.world(retort, Limits::default().wall));
     broker.journal().map_err(blocks::anyhow_of)?;
     broker.owed()?;
-    for (name, found) in blocks::refresh(&mut broker) {
+    for (name, found) in names::refresh(&mut broker) {
         steps.note(match found {
             Ok(addresses) => format!("look up {name}: {addresses:?}"),
             Err(why) => format!("look up {name}: {why} (`retort sweep` tries again)"),

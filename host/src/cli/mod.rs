@@ -10,6 +10,7 @@ mod follow;
 mod inspect;
 pub mod install;
 mod manifest;
+mod names;
 mod placing;
 mod run;
 mod status;
@@ -50,6 +51,8 @@ struct Arguments {
 enum Format {
     Human,
     Json,
+    /// Of `status` alone.
+    Prometheus,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,11 +92,7 @@ enum Verb {
         verb: Option<explain::Protect>,
     },
     /// How the installation and its daemon are doing.
-    Status {
-        /// As numbers for Prometheus.
-        #[arg(long)]
-        prometheus: bool,
-    },
+    Status,
     /// Gives up every hold on a host or network.
     Unblock {
         /// An address, or a network such as 203.0.113.0/24.
@@ -183,10 +182,14 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         }
     };
     let format = arguments.output;
+    if format == Format::Prometheus && !matches!(arguments.verb, Verb::Status) {
+        eprintln!("retort: `--output prometheus` is for `retort status`; write --output json");
+        return ExitCode::from(2);
+    }
     match dispatch(arguments) {
         Ok(output) => {
             let text = match format {
-                Format::Human => output.human.trim_end().to_owned(),
+                Format::Human | Format::Prometheus => output.human.trim_end().to_owned(),
                 Format::Json => output.json.to_string(),
             };
             // A reader that has seen enough is no failure.
@@ -199,7 +202,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         }
         Err(error) => {
             match format {
-                Format::Human => eprintln!("retort: {error:#}"),
+                Format::Human | Format::Prometheus => eprintln!("retort: {error:#}"),
                 Format::Json => {
                     println!("{}", serde_json::json!({ "error": format!("{error:#}") }))
                 }
@@ -237,7 +240,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Output> {
         Verb::Protect {
             verb: Some(explain::Protect::Check { network }),
         } => explain::protects(&root, network),
-        Verb::Status { prometheus } => status::status(&root, prometheus),
+        Verb::Status => status::status(&root, arguments.output),
         Verb::Unblock { network, dry_run } => blocks::unblock(&root, network, dry_run),
         Verb::Sweep { dry_run } => blocks::sweep(&root, dry_run),
         Verb::Install(arguments) => install::install(&root, &arguments),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::blocks::PATIENCE;
-use super::{Output, check};
+use super::{Format, Output, check};
 use crate::control::{self, Ask, Told};
 use crate::journal::{self, Journal, Now};
 use crate::premises;
@@ -12,7 +12,7 @@ use crate::report;
 use crate::root::Root;
 use crate::status::Status;
 
-pub(super) fn status(root: &Root, prometheus: bool) -> anyhow::Result<Output> {
+pub(super) fn status(root: &Root, format: Format) -> anyhow::Result<Output> {
     premises::installed(root)?;
     let told = control::ask(root, &Ask::Status, PATIENCE).transpose()?;
     let status = match told {
@@ -21,7 +21,7 @@ pub(super) fn status(root: &Root, prometheus: bool) -> anyhow::Result<Output> {
         None => without_daemon(root)?,
     };
     let overwritten = check::overwritten(root);
-    if prometheus {
+    if format == Format::Prometheus {
         let text = report::prometheus(&status);
         return Output::new(text, &status);
     }

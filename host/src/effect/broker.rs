@@ -3,7 +3,6 @@
 //! what the kernel made of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,37 +14,13 @@ use super::enter::Entrance;
 use super::job::Job;
 use super::protect::ProtectList;
 use super::sessions::Records;
+pub use super::world::World;
 use super::{Answer, Done, Effect, Record, Refusal, check};
 use crate::backend::nftables::Nftables;
 use crate::backend::{self, Backend};
-use crate::conf::ar;
-use crate::conf::grants::{BackendName, Grants, Mode, Response};
-use crate::conf::ossec::Server;
-use crate::conf::white_list::WhiteList;
+use crate::conf::grants::{BackendName, Mode, Response};
 use crate::event::Action;
-use crate::journal::{self, Clock, Debt, Hold, Journal, Latch, Lock, Now, Owed, Slot, Taken};
-use crate::root::Root;
-
-/// What the broker has to know of the installation.
-#[derive(Debug)]
-pub struct World {
-    /// The installation.
-    pub root: Root,
-    /// What responses may do at most.
-    pub grants: Grants,
-    /// The white list of `ossec.conf`.
-    pub white_list: WhiteList,
-    /// The managers of `ossec.conf`.
-    pub servers: Vec<Server>,
-    /// What `ar.conf` says of timeouts.
-    pub ar: Vec<ar::Entry>,
-    /// The program that supervises detached helpers.
-    pub retort: PathBuf,
-    /// How long the lock, the journal or the kernel may each keep us waiting.
-    pub budget: Duration,
-    /// What deadlines are counted by.
-    pub clock: Clock,
-}
+use crate::journal::{self, Debt, Hold, Journal, Latch, Lock, Now, Owed, Slot, Taken};
 
 /// See the module.
 #[derive(Debug)]

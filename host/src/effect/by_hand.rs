@@ -96,10 +96,10 @@ impl Broker {
     /// Whether a daemon serves the installation: it keeps a lock for as long as it lives.
     #[must_use]
     pub fn daemon_runs(&self) -> bool {
-        let Ok(file) = std::fs::File::open(self.world.root.daemon()) else {
+        let Ok(folder) = std::fs::File::open(self.world.root.own()) else {
             return false;
         };
-        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+        Flock::lock(folder, FlockArg::LockSharedNonblock).is_err()
     }
 
     /// Gives up every hold on exactly that network, whoever has it; what nobody holds is

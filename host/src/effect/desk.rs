@@ -102,6 +102,21 @@ pub enum Word {
     },
 }
 
+impl Word {
+    /// Whose it is.
+    fn run(&self) -> u64 {
+        match self {
+            Self::Begin { id, .. }
+            | Self::Perform { id, .. }
+            | Self::Enter { id, .. }
+            | Self::Legacy { id, .. }
+            | Self::Release { id }
+            | Self::Renew { id }
+            | Self::Finish { id, .. } => *id,
+        }
+    }
+}
+
 /// What the broker says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", content = "of", rename_all = "kebab-case")]
@@ -217,9 +232,11 @@ fn serve(mut broker: Broker, slips: &mpsc::Receiver<Slip>, back: &mpsc::Sender<S
                 Slip::Close => closing = true,
             }
         }
-        // A run that begins waits for nothing: with it one word is alone still.
-        let waits = |word: &&Word| !matches!(word, Word::Begin { .. });
-        let heard: Vec<Heard> = if words.iter().filter(waits).count() <= 1 {
+        // One run's words are no crowd: it has all of its own time for the lock.
+        let heard: Vec<Heard> = if words
+            .windows(2)
+            .all(|two| matches!(two, [a, b] if a.run() == b.run()))
+        {
             words.into_iter().map(|word| broker.listen(word)).collect()
         } else {
             broker.listen_to_all(words)

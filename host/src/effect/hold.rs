@@ -20,9 +20,6 @@ use crate::journal::{self, Hold, Intent, Lock, State};
 /// to do no lasting harm where the alerts were made up.
 const RATIONED: Duration = Duration::from_secs(60);
 
-/// A block that no journal knows of: the kernel alone will lift it.
-pub(super) const UNJOURNALED: Duration = Duration::from_secs(600);
-
 /// What budgets count in.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -248,49 +245,6 @@ impl Broker {
         }
     }
 
-    /// An attacker who fills the disk does not switch the response off; but what
-    /// nothing would undo is not done.
-    pub(super) fn block_unjournaled(
-        &mut self,
-        context: &Context,
-        network: IpNet,
-        name: BackendName,
-        why: &Refusal,
-    ) -> Answer {
-        // With an execd behind it nobody knows how long it was meant to last.
-        let meant = context.run.term.as_ref().and_then(|term| term.lasts);
-        let lasts = meant.map_or(UNJOURNALED, |meant| meant.min(UNJOURNALED));
-        let backend = self.backend(name)?;
-        let timed = address::only(network).filter(|_| backend.has_timeouts());
-        let Some(address) = timed else {
-            return Err(Refusal::unavailable(format!(
-                "nothing was done, for nothing but the journal would undo it: {}",
-                why.reason
-            )));
-        };
-        let before = backend.look(address).map_err(kernel)?;
-        let expires_in = match before.map(|seen| seen.expires_in) {
-            Some(None) => None,
-            Some(Some(left)) if left >= lasts => Some(left),
-            _ => put(
-                backend,
-                Element {
-                    address,
-                    timeout: lasts,
-                    unjournaled: true,
-                },
-            )?,
-        };
-        Ok(Done::Blocked {
-            expires_in,
-            renewed: before.is_some(),
-            warning: Some(format!(
-                "blocked without the journal, by the kernel's clock alone: {}",
-                why.reason
-            )),
-        })
-    }
-
     /// The same block was asked for again: its deadlines start anew.
     pub(super) fn renew_all(&mut self, context: &Context) -> Vec<Record> {
         if context.observes {
@@ -380,7 +334,7 @@ impl Broker {
 }
 
 /// Puts an address in, and reads it back where the firewall can say what it has.
-fn put(backend: &mut Backend, element: Element) -> Result<Option<Duration>, Refusal> {
+pub(super) fn put(backend: &mut Backend, element: Element) -> Result<Option<Duration>, Refusal> {
     backend.set(&[element]).map_err(kernel)?;
     if !backend.has_timeouts() {
         return Ok(Some(element.timeout));

@@ -26,6 +26,8 @@ pub mod surroundings;
 #[cfg(test)]
 mod tests;
 mod together;
+mod unjournaled;
+mod world;
 
 use std::time::Duration;
 

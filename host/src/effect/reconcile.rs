@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::broker::{Broker, kernel, trouble};
-use super::hold::UNJOURNALED;
+use super::unjournaled::UNJOURNALED;
 use crate::address;
 use crate::backend::nftables::{LONGEST, union};
 use crate::backend::{Corrected, Correction, Element, Found, Seen};

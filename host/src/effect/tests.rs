@@ -1,5 +1,7 @@
 //! The broker's decisions, with the record backend: what a session may do, what the
 //! journal then says, and what a budget, a mode or a dead execd make of it.
+//!
+//! More than 400 lines: one scene that all cases share, and case after case.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,3 +1,7 @@
+//! Messages: the recorded ones, and what no recorder would send.
+//!
+//! More than 400 lines: one scene that all cases share, and case after case.
+
 use std::collections::BTreeSet;
 use std::io::Cursor;
 

@@ -101,14 +101,14 @@ impl Chapter {
     pub(super) fn read_on(&mut self) -> std::io::Result<Read> {
         let mut piece = vec![0; PIECE];
         let length = self.file.read_at(&mut piece, self.read)?;
-        if length == 0 {
-            let shorter = self.file.metadata()?.len() < self.read;
-            return Ok(if shorter { Read::CutShort } else { Read::End });
-        }
-        // What was emptied and has grown again has other bytes here. Looked at after
-        // reading: before, it could still happen in between.
+        // What was emptied and has grown again, shorter, longer or as long as before, has
+        // other bytes here. Looked at after reading: before, it could still happen in
+        // between.
         if !trail::before(&self.file, self.read).is_ok_and(|bytes| bytes == self.seen) {
             return Ok(Read::CutShort);
+        }
+        if length == 0 {
+            return Ok(Read::End);
         }
         piece.truncate(length);
         self.read = self

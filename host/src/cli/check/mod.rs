@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::manifest::Manifest;
-use super::{Output, blocks};
+use super::{Output, names};
 use crate::address;
 use crate::backend::nftables::Nftables;
 use crate::conf::Problem;
@@ -170,7 +170,7 @@ fn world(premises: &Premises, table: &mut Table) {
         return;
     };
     let mut broker = Broker::new(premises.world(&retort, wall));
-    for (name, found) in blocks::refresh(&mut broker) {
+    for (name, found) in names::refresh(&mut broker) {
         match found {
             Ok(addresses) => table.row(Grade::Ok, name, format!("protected as {addresses:?}")),
             Err(why) => table.row(

@@ -1,3 +1,7 @@
+//! How alerts bind: the recorded ones, and each reason by itself.
+//!
+//! More than 400 lines: one scene that all cases share, and case after case.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! Whatever somebody does to the firewall, with `nft` as the somebody.
+//!
+//! More than 400 lines: one scene that all cases share, and case after case.
 
 use std::time::Duration;
 
